@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -68,6 +68,7 @@ class Reply:
         raw_event: str = "",
         refusal: str = "",
         gives_up: dict[str, Any] | None = None,
+        pieces: Sequence[bytes] = (),
     ) -> None:
         self.text = text
         self.filtered = filtered
@@ -91,6 +92,8 @@ class Reply:
         """Close the connection before the first byte of an answer."""
         self.gives_up = gives_up
         """An error that comes in the stream, after the text."""
+        self.pieces = pieces
+        """The whole answer as it is sent, with ``delay`` after each; with ``cut`` the connection breaks then."""
         self.usage = usage
         """Input and output tokens that the provider counts."""
         self.malformed = malformed
@@ -261,7 +264,7 @@ class _Protocol(RequestHandler):
         assert self._request is not None
         if reply.hold_first and not await self._released(reply):
             return
-        for frame in self.opening(reply):
+        for frame in reply.pieces or self.opening(reply):
             self.write(frame)
             await self.flush()
             self._request.began.set()
@@ -280,7 +283,7 @@ class _Protocol(RequestHandler):
         if reply.malformed:
             self.write(self.garbage())
             await self.flush()
-        for frame in self.closing(reply):
+        for frame in () if reply.pieces else self.closing(reply):
             self.write(frame)
         await self.flush()
         await self.finish()

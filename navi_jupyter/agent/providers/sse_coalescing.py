@@ -6,6 +6,9 @@ is left alone for a moment (15 ms; more when many answers stream at once, at mos
 meanwhile become one where they differ in their piece of text only: the same JSON, the pieces joined. An event that is
 not understood is passed on as it came. Nothing waits longer than the moment, and the first piece not at all.
 
+Text goes to the log ahead of the packages (:class:`DirectText`), which get the same text as one event a second, or
+when anything else comes. So order stays, and what they make of the response is the same.
+
 The one module that touches private attributes of pydantic-ai: :func:`with_coalesced_streams`.
 Imports pydantic_ai and httpx2: only modules that the runner loads may import this one.
 """
@@ -13,9 +16,10 @@ Imports pydantic_ai and httpx2: only modules that the runner loads may import th
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import httpx2
@@ -23,7 +27,7 @@ from pydantic_ai.models import Model
 
 from ...errors import RunFailed
 from .connection_reading import read_whole
-from .sse_text import EVENT_END, EventTooLarge, WellFormedEvents
+from .sse_text import EVENT_END, EventTooLarge, TextEvent, WellFormedEvents, joined
 
 # Seconds between two reads of one stream: about a frame of a screen, so a reader sees no difference.
 _SHORTEST_PAUSE = 0.015
@@ -32,10 +36,29 @@ _READING = 0.002  # seconds that it takes to read what has come meanwhile: some 
 _READS_PER_SECOND = 500  # of all streams of this process together: at 1 to 2 ms each, what the loop can afford
 _READ_AHEAD = 2**20  # bytes that are read before the reader has taken them
 _PIECES_PER_ROUND = 25  # pieces that are read before other tasks of the loop get their turn
-# Fields of an event that differ from one to the next and mean nothing for the text.
-_VARYING = ("sequence_number", "obfuscation", "created")
+_HELD = 1.0  # seconds after which the packages get the text that is in the log already
+# pydantic-ai may change text with a character of no width, and hold it back; also a piece of nothing but space.
+_ZERO_WIDTH = re.compile("[\u200b-\u200d\u2060\ufeff]")
 
 _open = 0  # how many streams are being read in this process
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DirectText:
+    """Where the text of one response goes ahead of the packages that read it.
+
+    ``given``: the packages are given events, the last of them with this text, which they never change; None: any other.
+    ``write``: write the text that comes next, which they get later. Whether it was: where it belongs is known once they
+    have made a text of what they were given.
+    """
+
+    given: Callable[[str | None], None]
+    write: Callable[[str], bool]
+
+
+direct_text: ContextVar[DirectText | None] = ContextVar("navi_direct_text", default=None)
+"""Set by who reads the stream of a request, around the request."""
+
 # By loop: the stream that is worked on in the present round.
 _locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
@@ -82,7 +105,7 @@ async def _coalesce(response: httpx2.Response) -> None:
     kind = response.headers.get("content-type", "")
     plain = response.headers.get("content-encoding", "identity") == "identity"
     if kind.startswith("text/event-stream") and plain and isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = CoalescedStream(response.stream)
+        response.stream = CoalescedStream(response.stream, direct_text.get())
 
 
 class CoalescedStream(httpx2.AsyncByteStream):
@@ -93,8 +116,9 @@ class CoalescedStream(httpx2.AsyncByteStream):
     an iteration is left; the owner of a response closes it.
     """
 
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, direct: DirectText | None = None) -> None:
         self._stream = stream
+        self._texts = _Texts(direct)
         self._pieces: list[bytes] = []
         self._size = 0  # bytes of these
         self._taken = asyncio.Event()  # set when the reader has taken them
@@ -117,12 +141,14 @@ class CoalescedStream(httpx2.AsyncByteStream):
             self._taken.set()
             if not task.done():
                 self._changed.clear()
-            if complete := self._complete(b"".join(pieces)):
+            if passed := self._texts.passed(self._complete(b"".join(pieces))):
                 await _own_round()
-                yield _coalesced(complete)
+                yield passed
             if not task.done():
-                await self._pause()
-        if rest := self._events.rest():
+                self._texts.remind(self._changed)
+                if pieces:  # else something is due: what is read now must not wait for another pause
+                    await self._pause()
+        if rest := self._texts.held() + self._events.rest():
             yield rest
         if task.cancelled():
             raise httpx2.ReadError("The stream was closed while it was read.")
@@ -147,6 +173,7 @@ class CoalescedStream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Close the connection."""
+        self._texts.close()
         if (task := self._task) is not None:
             if not task.done():
                 task.cancel()
@@ -176,102 +203,78 @@ class CoalescedStream(httpx2.AsyncByteStream):
             self._changed.set()
 
 
-def _coalesced(events: bytes) -> bytes:
-    """Complete events, where those in a row that differ in their text only have become one."""
-    if events.count(EVENT_END) < 2:
-        return events
-    return b"".join(_groups(events.split(EVENT_END)[:-1]))
+class _Texts:
+    """What the reader of a stream gets of its events, and when."""
+
+    def __init__(self, direct: DirectText | None) -> None:
+        self._direct = direct
+        # The last event that the reader got, without its pieces; then with those that went to the log since.
+        self._last: TextEvent | None = None
+        self._ahead = False  # whether there are such pieces
+        self._due: asyncio.TimerHandle | None = None  # set while there are: when the reader gets them
+        self._is_due = False
+
+    def passed(self, events: bytes) -> bytes:
+        """What goes on to the reader of these complete events, and of what is held for it."""
+        raws = events.split(EVENT_END)[:-1]
+        if self._direct is None:
+            return b"".join(_written(one) for one in joined(raws))
+        pieces = self._plain_pieces(raws)
+        if pieces and self._last is not None and self._direct.write("".join(pieces)):
+            self._last.take(pieces)
+            self._ahead = True
+            raws = raws[len(pieces) :]
+        if not raws:
+            return self.held() if self._is_due else b""
+        held = self.held()
+        rest = list(joined(raws))
+        self._last = rest[-1] if isinstance(rest[-1], TextEvent) else None
+        text = None if self._last is None else self._last.text
+        self._direct.given(None if text is None or text.isspace() or _ZERO_WIDTH.search(text) else text)
+        written = held + b"".join(_written(one) for one in rest)
+        if self._last is not None:
+            self._last.empty()
+        return written
+
+    def _plain_pieces(self, raws: list[bytes]) -> list[str]:
+        """The text of the first of these events, as many as differ from the last one in their text only."""
+        pieces: list[str] = []
+        if self._last is None:
+            return pieces
+        for raw in raws:
+            piece = self._last.piece(raw)
+            if piece is None or not (piece.isascii() or _ZERO_WIDTH.search(piece) is None):
+                break
+            pieces.append(piece)
+        return pieces
+
+    def held(self) -> bytes:
+        """The event with the text that the reader has not got; nothing where there is none."""
+        self.close()
+        if not self._ahead or self._last is None or self._direct is None:
+            return b""
+        self._direct.given(self._last.text)
+        event = self._last.written()
+        self._last.empty()
+        self._ahead = False
+        return event
+
+    def remind(self, changed: asyncio.Event) -> None:
+        """Set the event when what is held has been held for long enough."""
+        if self._ahead and self._due is None:
+            self._due = asyncio.get_running_loop().call_later(_HELD, self._remind, changed)
+
+    def close(self) -> None:
+        """Nothing is due any more."""
+        self._is_due = False
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _remind(self, changed: asyncio.Event) -> None:
+        self._is_due = True
+        changed.set()
 
 
-def _groups(events: Sequence[bytes]) -> Iterator[bytes]:
-    group: _TextEvent | None = None
-    for raw in events:
-        event = _text_event(raw)
-        if group is not None and event is not None and group.join(event):
-            continue
-        if group is not None:
-            yield group.written()
-        group = event
-        if event is None:
-            yield raw + EVENT_END
-    if group is not None:
-        yield group.written()
-
-
-class _TextEvent:
-    """One event with a piece of text in it, and the pieces of those that were joined to it."""
-
-    def __init__(self, raw: bytes, head: bytes, body: dict[str, Any], path: tuple[str | int, ...]) -> None:
-        self._raw = raw
-        self._head = head
-        self._body = body
-        self._path = path
-        self._pieces = [_get(body, path)]
-        _put(body, path, "")
-
-    def join(self, other: _TextEvent) -> bool:
-        """Take the piece of another one, if all else in it is the same. Whether it was."""
-        if (self._head, self._path) != (other._head, other._path) or _fixed(self._body) != _fixed(other._body):
-            return False
-        self._pieces += other._pieces
-        self._body = other._body
-        return True
-
-    def written(self) -> bytes:
-        """As it goes on to the reader."""
-        if len(self._pieces) == 1:
-            return self._raw + EVENT_END
-        _put(self._body, self._path, "".join(self._pieces))
-        return self._head + json.dumps(self._body).encode() + EVENT_END
-
-
-def _text_event(raw: bytes) -> _TextEvent | None:
-    """The event, if it carries a piece of text; else None."""
-    at = 0 if raw.startswith(b"data: ") else raw.find(b"\ndata: ") + 1
-    head, data = raw[: at + 6], raw[at + 6 :]
-    if not head.endswith(b"data: ") or b"\n" in data or (at and head.count(b"\n") != 1):
-        return None
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    path = _text_path(body) if isinstance(body, dict) else None
-    return None if path is None else _TextEvent(raw, head, body, path)
-
-
-def _text_path(body: dict[str, Any]) -> tuple[str | int, ...] | None:
-    """Where the piece of text is, in the formats of OpenAI (both protocols) and Anthropic."""
-    match body:
-        case {"choices": [{"delta": {"content": str(), **more}, "finish_reason": None}]} if not _has_more(more):
-            return ("choices", 0, "delta", "content")
-        case {"choices": [{"delta": {"reasoning_content": str(), **more}, "finish_reason": None}]} if not _has_more(
-            more
-        ):
-            return ("choices", 0, "delta", "reasoning_content")
-        case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": str()}}:
-            return ("delta", "text")
-        case {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": str()}}:
-            return ("delta", "thinking")
-        case {"type": "response.output_text.delta" | "response.reasoning_summary_text.delta", "delta": str()}:
-            return None if body.get("logprobs") else ("delta",)
-        case _:
-            return None
-
-
-def _has_more(more: Mapping[Any, Any]) -> bool:
-    """Whether a delta has anything besides its text."""
-    return any(value for name, value in more.items() if name != "role")
-
-
-def _fixed(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in _VARYING}
-
-
-def _get(body: Any, path: Sequence[str | int]) -> Any:
-    for step in path:
-        body = body[step]
-    return body
-
-
-def _put(body: Any, path: Sequence[str | int], text: str) -> None:
-    _get(body, path[:-1])[path[-1]] = text
+def _written(event: TextEvent | bytes) -> bytes:
+    return event.written() if isinstance(event, TextEvent) else event

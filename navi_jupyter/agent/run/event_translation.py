@@ -5,6 +5,8 @@ The order of what comes out is one that AG-UI's verifiers accept.
 Of the stream: the first characters of a part come in ``PartStartEvent``; parts may interleave (parallel tool calls); a
 part may be replaced by a second start with its index; ``FinalResultEvent`` has nothing that is needed here.
 
+Text may come here twice: directly from the provider's stream (``ahead``), and later from pydantic-ai, which is dropped.
+
 Imports pydantic_ai: only modules that :mod:`.runner` loads may import this one.
 """
 
@@ -49,7 +51,10 @@ from ...events import (
     ToolCallStart,
 )
 from ...input.json_input import JsonPieces, well_formed, well_formed_json
+from ...log_setup import get_logger
 from ...model.base import new_id
+
+log = get_logger("agent")
 
 _USUAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -148,6 +153,12 @@ class Translator:
         # Of the present response: our ids by the place of the part, until ``name_calls``.
         self._begun: dict[int, str] = {}
         self._parent: str | None = None  # the latest text message of the present response
+        # What pydantic-ai was given last: the text at its end, what came of all of it so far, and for which part.
+        self._given: str | None = None
+        self._returned = ""
+        self._returned_at: int | None = None
+        self._ahead = ""  # text that was translated, and that pydantic-ai has not returned yet
+        self._in_step = True  # False in a response in which pydantic-ai made something else of such text
 
     def our_id(self, tool_call_id: str) -> str | None:
         """The log's id of the latest call with this id of the provider's."""
@@ -171,6 +182,38 @@ class Translator:
             self._calls[part.tool_call_id] = our_id
         self._begun.clear()
 
+    def given(self, text: str | None) -> None:
+        """See ``DirectText``."""
+        self._given, self._returned, self._returned_at = text, "", None
+
+    @property
+    def can_go_ahead(self) -> bool:
+        """Whether what follows goes to a text that is open: pydantic-ai has added to it what it was given last."""
+        if not self._in_step or not self._given or not self._returned.endswith(self._given):
+            return False
+        item = self._open.get(-1 if self._returned_at is None else self._returned_at)
+        return isinstance(item, _Text | _Reasoning) and item.open
+
+    def ahead(self, text: str) -> Iterator[Event]:
+        """The AG-UI events for text that pydantic-ai gets later. Only where it can go ahead."""
+        item = self._open.get(-1 if self._returned_at is None else self._returned_at)
+        if isinstance(item, _Text | _Reasoning):
+            self._ahead += text
+            yield from item.add(text)
+
+    def _fresh(self, index: int, text: str) -> str:
+        """What of the text that pydantic-ai has returned was not translated before."""
+        if self._given is not None:
+            self._returned = self._returned + text if self._returned_at == index else text
+            self._returned_at = index
+        ahead, length = self._ahead, min(len(self._ahead), len(text))
+        self._ahead = ahead[length:]
+        if text[:length] == ahead[:length]:
+            return text[length:]
+        log.error("text_out_of_step", expected=len(ahead), returned=len(text))
+        self._in_step, self._ahead = False, ""
+        return text
+
     def translate(self, event: object) -> Iterator[Event]:
         """The AG-UI events for one event of a node's stream."""
         match event:
@@ -191,6 +234,8 @@ class Translator:
         for index in list(self._open):
             yield from self._end(index)
         self._parent = None
+        self.given(None)
+        self._ahead, self._in_step = "", True
 
     def close_all(self, why: str) -> Iterator[Event]:
         """The agent ends in the middle: close everything that is open, with ``why`` as the result of open calls."""
@@ -204,11 +249,12 @@ class Translator:
             case TextPart(content=content):
                 text = self._open[index] = _Text()
                 self._parent = text.id
-                yield from text.add(content)
+                yield from text.add(self._fresh(index, content))
             case ThinkingPart(content=content):
                 reasoning = self._open[index] = _Reasoning()
-                yield from reasoning.add(content)
+                yield from reasoning.add(self._fresh(index, content))
             case BaseToolCallPart():
+                self._returned_at = None
                 call_id = self._calls[part.tool_call_id] = self._begun[index] = new_id("t")
                 self._unanswered[call_id] = None
                 call = self._open[index] = _Call(call_id, well_formed(part.tool_name), self._parent_message())
@@ -226,7 +272,7 @@ class Translator:
     def _delta(self, index: int, delta: object) -> Iterator[Event]:
         match self._open.get(index), delta:
             case ((_Text() | _Reasoning() as item), (TextPartDelta() | ThinkingPartDelta())):
-                yield from item.add(delta.content_delta or "")
+                yield from item.add(self._fresh(index, delta.content_delta or ""))
             case _Call() as call, ToolCallPartDelta(args_delta=args):
                 yield from call.add(args)
             case _:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -42,6 +42,7 @@ from ...visible_text import is_blank
 from ..providers.errors import run_failure
 from ..providers.past_messages import PastRequest
 from ..providers.pricing import usage_of
+from ..providers.sse_coalescing import DirectText, direct_text
 from . import attachments
 from .budgets import UsageMeter
 from .conversation import make_well_formed
@@ -226,6 +227,7 @@ class _GraphRun:
         stream = None
         complete = False
         self.answer_size = 0
+        direct = direct_text.set(DirectText(given=self.task.translator.given, write=self._write))
         try:
             with request_span(self.task.model, self.task.model_name) as span:
                 async with node.stream(self.run.ctx) as stream:
@@ -244,6 +246,7 @@ class _GraphRun:
                 self.task.emit(stop_reached(context.run_id, "model", "The request to the model was cut off."))
             raise
         finally:
+            direct_text.reset(direct)
             if stream is not None:
                 used = stream.response.usage
                 # A request that was cut off before the provider counted anything is not known to have cost anything.
@@ -268,8 +271,20 @@ class _GraphRun:
             self.undelivered.append(part)
             self.run.enqueue(part)
 
+    def _write(self, text: str) -> bool:
+        """See ``DirectText``. What would make the answer too long is not written: pydantic-ai has it before the end."""
+        size = len(text)
+        translator = self.task.translator
+        if self.answer_size + size > MAX_ANSWER or self.run_size + size > MAX_RUN or not translator.can_go_ahead:
+            return False
+        self._emit_all(translator.ahead(text))
+        return True
+
     def _emit(self, stream_event: object) -> None:
-        for event in self.task.translator.translate(stream_event):
+        self._emit_all(self.task.translator.translate(stream_event))
+
+    def _emit_all(self, events: Iterable[Event]) -> None:
+        for event in events:
             if isinstance(event, TextMessageContent | ReasoningMessageContent | ToolCallArgs):
                 self.answer_size += len(event.delta)
                 self.run_size += len(event.delta)
