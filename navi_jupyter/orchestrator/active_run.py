@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..clock import now, zone_or_utc
 from ..errors import LeaseLost, NaviError, RunFailed, SessionNotFound
@@ -24,7 +25,7 @@ from .dependencies import SessionDependencies
 from .event_writer import EventWriter
 from .interrupts import PausableTimeout, RunInterrupts, opened
 from .prompts import RunSteering
-from .run_endings import Ending, close_run, custom, pause_run, persist_end, unanswered
+from .run_endings import Closed, Ending, close_run, custom, pause_run, persist_end, unanswered
 from .transcript import TranscriptBuilder, fold_frames
 
 log = get_logger("session")
@@ -290,26 +291,27 @@ async def end_unlaunched(shared: SessionDependencies, run: Run, error: Exception
     await persist_end(shared.store, run, unit)
 
 
-async def record_pause(shared: SessionDependencies, active: ActiveRun, result: TurnResult) -> None:
-    """Put the run to rest until its questions are answered: no server has it then."""
+async def record_pause(shared: SessionDependencies, active: ActiveRun, result: TurnResult) -> Closed | None:
+    """Put the run to rest until its questions are answered: no server has it then. Its end, where it ends instead."""
     run, at = active.run, now()
     active.over = True
     asked = [
         opened(ask, run, at, approval_timeout=shared.settings.approval_timeout, durable=True) for ask in result.asks
     ]
 
-    async def unit(tx: SessionTx) -> None:
+    async def unit(tx: SessionTx) -> Closed | None:
         waits = run.origin.kind is not OriginKind.RECALL or all(ask.waits for ask in result.asks)
         if not waits and await _is_left_alone(shared, tx, run):
-            await close_run(tx, run, unanswered(asked, result.usage), active.fold)
-        elif not await pause_run(tx, run, result, asked, active.fold, server_id=shared.server_id):
+            return await close_run(tx, run, unanswered(asked, result.usage), active.fold)
+        if not await pause_run(tx, run, result, asked, active.fold, server_id=shared.server_id):
             # Asked to stop meanwhile, through another server.
-            await close_run(tx, run, Ending(RunStatus.STOPPED, usage=result.usage), active.fold)
+            return await close_run(tx, run, Ending(RunStatus.STOPPED, usage=result.usage), active.fold)
+        return None
 
     await shared.event_writer.flushed(run.session_id)
-    if not active.lost:
-        await persist_end(shared.store, run, unit)
+    closed = None if active.lost else await persist_end(shared.store, run, unit)
     log.info("run_pauses", session_id=run.session_id, run_id=run.id, questions=len(asked))
+    return closed
 
 
 async def _is_left_alone(shared: SessionDependencies, tx: SessionTx, run: Run) -> bool:
@@ -317,20 +319,20 @@ async def _is_left_alone(shared: SessionDependencies, tx: SessionTx, run: Run) -
     return not shared.followed(run.session_id) or await tx.is_awaited(run, at=now())
 
 
-async def record_end(shared: SessionDependencies, active: ActiveRun, *, forced: bool) -> None:
+async def record_end(shared: SessionDependencies, active: ActiveRun, *, forced: bool) -> Closed | None:
     """Make the end durable. Retried until the database takes it: a run must not stay open while this server lives."""
     run, ending = active.run, active.ending()
     active.over = True
     if ending.error is not None and ending.error.code == "internal_error":
         log.error("run_broke", run_id=run.id, exc_info=active.task.exception() if active.task.done() else None)
 
-    async def unit(tx: SessionTx) -> None:
-        await close_run(tx, run, ending, active.fold, forced=forced)
-
+    closed = None
     if not active.lost:
         await shared.event_writer.flushed(run.session_id)
-        await persist_end(shared.store, run, unit)
+        end = partial(close_run, run=run, ending=ending, fold=active.fold, forced=forced)
+        closed = await persist_end(shared.store, run, end)
     log.info("run_ended", session_id=run.session_id, run_id=run.id, status=ending.status)
+    return closed
 
 
 class RunEffects:
@@ -365,34 +367,32 @@ class RunEffects:
 
 async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
     """The input of the agent loop, and the user who asked."""
-    store = shared.store
-    session = await store.session(run.session_id)
-    if session is None:
+    found = await shared.store.beginning(run.id)
+    if (session := found.session) is None:
         raise SessionNotFound(f"There is no session {run.session_id}.")
     if run.timezone is not None:  # for the whole run: what it reads and makes is in the zone of the one who asked
         session = session.but(timezone=run.timezone)
-    prompt, user_id = await store.prompt(run.id)
-    paused, parts = await store.paused(run.id), await store.parts(run.id)
-    job, limits = await shared.job_of(run)
+    paused = await shared.store.paused(run.id) if found.paused else None
+    job, limits = await shared.job_of(run) if found.job else (None, shared.settings.limits)
     wanted = shared.limits_of_profile(session.profile)
     turn = Turn(
         session=session,
         run_id=run.id,
         model=run.model,
-        prompt=prompt,
-        history=tuple(await store.past_turns(run.session_id)),
+        prompt=found.prompt,
+        history=tuple(await shared.store.past_turns(run.session_id)),
         limits=limits.within(wanted if job is None else wanted.but(timeout=None)),
         origin=run.origin,
         now=now().astimezone(zone_or_utc(session.timezone)),
-        attachments=tuple(one for part in parts for one in part.attachments),
-        traceparent=next((part.traceparent for part in parts if part.traceparent), None),
-        client_tools=tuple({tool.name: tool for part in parts for tool in part.tools}.values()),
+        attachments=tuple(one for part in found.parts for one in part.attachments),
+        traceparent=next((part.traceparent for part in found.parts if part.traceparent), None),
+        client_tools=tuple({tool.name: tool for part in found.parts for tool in part.tools}.values()),
         job=job,
         resumed=None if paused is None else paused.conversation,
         answers=() if paused is None else paused.interrupts,
-        shown=await store.shown(run.id),
+        shown=await shared.store.shown(run.id) if found.shown else None,
     )
-    return turn, user_id
+    return turn, found.user_id
 
 
 async def _fold(shared: SessionDependencies, run: Run) -> TranscriptBuilder:

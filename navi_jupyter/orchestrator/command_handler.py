@@ -14,24 +14,23 @@ from ..clock import now
 from ..commands import Acceptance, Answer, Edit, Stop, Unqueue
 from ..errors import CommandNotFound, InterruptNotFound, LeaseLost, LimitReached, SessionBusy, SessionNotFound
 from ..events import Draft, Event, RunStarted, session_event
-from ..model.base import new_id
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
-from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session, ZoneSource
+from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session
 from ..ports.transactions import DEFAULT_LEASE, QueuedPrompt, SessionTx
-from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, message_events, queue_event, without
+from .prompts import (
+    PRIORITIES,
+    Admission,
+    Arrival,
+    acts_on,
+    edited,
+    holder_of,
+    host_of,
+    message_events,
+    queue_event,
+    without,
+)
 from .run_endings import Ending, close_run, custom, interrupt_event, unanswered
 from .transcript import fold_frames
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What became of a prompt."""
-
-    acceptance: Acceptance
-    started: Run | None = None  # its run, when it could start at once
-    rival: Run | None = None  # the run that is in its way, as it was before
-    ended: Run | None = None  # a run that waited for an answer, and was ended for it
-    repeated: bool = False  # it had been accepted before
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +72,16 @@ class CommandHandler:
         Raises SessionNotFound, SessionBusy (mode ``reject``), LimitReached, LeaseLost, RunNotFound (``replaces``).
         """
         # In the transaction that would accept it: two deliveries of one command may run at the same time.
-        before = await tx.acceptance(self._session_id, arrival.command_id)
+        found = await tx.before_command(self._session_id, arrival.command_id)
+        before = found.acceptance
         interrupted = None if before is None else await self._interrupted(tx, arrival, before)
         if before is not None and interrupted is None:
             return Admission(before, repeated=True)
-        session = await self._session(tx)
+        session = self._required(found.session)
         if arrival.origin.kind is OriginKind.RECALL:
             await self._check_lease(tx, arrival)
         rival = await tx.active_run(self._session_id)
-        waiting = await tx.queued_prompts(self._session_id)
+        waiting = await tx.queued_prompts(self._session_id) if found.queued else ()
         mode, ended = arrival.prompt.mode, None
         asked = await self._unanswered_by(tx, rival, arrival)
         if mode == "reject" and ((rival is not None and not asked) or waiting):
@@ -89,7 +89,7 @@ class CommandHandler:
         if sum(len(queued.parts) for queued in waiting) >= self._max_queued:
             raise LimitReached(f"{self._max_queued} prompts are waiting in this session already.")
         await arrival.replace_run(tx, self._session_id)
-        zone = await self._zone_of(tx, session, arrival)
+        zone = await arrival.zone(tx, session)
         if rival is not None and asked:
             await self._end_waiting(tx, rival, unanswered(asked))
             ended, rival = rival, None
@@ -98,21 +98,22 @@ class CommandHandler:
         # No run to join: it is a prompt like any other.
         if mode == "steer" and rival is None:
             mode = "enqueue"
-        run = self._new_run(arrival, session, zone)
-        if before is None or interrupted is None:
-            acceptance = await self._admit(tx, arrival, run, mode)
-        else:
+        run = arrival.new_run(session, zone, at=now())
+        may_start = may_start and not waiting  # not past prompts that wait: they were accepted first
+        if before is not None and interrupted is not None:
             acceptance = await self._admit_again(tx, interrupted, run, before, mode)
-        if rival is not None and mode in ("interrupt", "rollback"):
-            ended = await self._interrupt_rival(tx, rival, arrival, forget=mode == "rollback")
+        elif rival is None or not acts_on(rival, mode):
+            begins = may_start and rival is None
+            acceptance, started = await self._admit_whole(tx, arrival, run, mode, session.head_seq + 1, begins=begins)
+            return Admission(acceptance, started, rival, ended)
+        else:
+            acceptance = await self._admit(tx, arrival, run, mode)
+        if rival is not None and acts_on(rival, mode):
+            ended = await self._act_on(tx, rival, arrival, mode)
             rival = None if ended is not None else rival
-        elif rival is not None and mode == "steer" and rival.status is RunStatus.WAITING:
-            await self._decline(tx, rival, arrival)
-        # Not past prompts that wait: they were accepted first.
-        started = await self._begin(tx, run) if may_start and rival is None and not waiting else None
-        if started is None:
-            queued = queue_event("queued", run.command_id, run.id, text=arrival.part.shown, mode=mode)
-            await tx.append(self._session_id, [Draft(queued, run_id=run.id, origin=run.origin, at=run.created_at)])
+        started = await self._activate(tx, run) if may_start and rival is None else None
+        last = arrival.queued_event(run, mode) if started is None else self._run_started(started)
+        await tx.append(self._session_id, [last])
         return Admission(acceptance, started, rival, ended)
 
     async def _interrupted(self, tx: SessionTx, arrival: Arrival, before: Acceptance) -> Run | None:
@@ -137,57 +138,48 @@ class CommandHandler:
         """
         await tx.repeat_run(interrupted.id, run, priority=PRIORITIES.get(mode, 0), mode=mode)
         event = queue_event("restarted", run.command_id, run.id)  # shows readers which message the new run answers
-        await tx.append(self._session_id, [Draft(event, run_id=run.id, origin=run.origin, at=run.created_at)])
-        await tx.change_session(self._session_id, {"updated_at": run.created_at})
+        draft = Draft(event, run_id=run.id, origin=run.origin, at=run.created_at)
+        await tx.append(self._session_id, [draft], updated_at=run.created_at)
         return Acceptance(command_id=before.command_id, seq=before.seq, run_id=run.id)
-
-    async def _zone_of(self, tx: SessionTx, session: Session, arrival: Arrival) -> str | None:
-        """The zone in which a prompt is read; None when its client named none. The session keeps what it names."""
-        if arrival.prompt.client is None:
-            return None
-        seen = session.seen_from(arrival.prompt.client)
-        if seen != session and session.timezone_source is not ZoneSource.CHOSEN:
-            zone = {"timezone": seen.timezone, "timezone_source": seen.timezone_source}
-            await tx.change_session(self._session_id, zone)
-            draft = Draft(session_event(seen, zone), run_id=None, origin=arrival.origin, at=now())
-            await tx.append(self._session_id, [draft])
-        return seen.timezone
 
     async def _check_lease(self, tx: SessionTx, arrival: Arrival) -> None:
         """A server that was stopped since it took the firing must not start what others have ended since."""
         if not await tx.may_deliver(arrival.command_id, server_id=self._server_id):
             raise LeaseLost("The firing was taken over, withdrawn or paused before it could start.")
 
-    def _new_run(self, arrival: Arrival, session: Session, zone: str | None) -> Run:
-        return Run(
-            id=new_id("r"),
-            session_id=self._session_id,
-            command_id=arrival.command_id,
-            status=RunStatus.QUEUED,
-            origin=arrival.origin,
-            model=arrival.prompt.model or session.model,
-            created_at=now(),
-            timezone=zone,
-        )
-
     async def _admit(self, tx: SessionTx, arrival: Arrival, run: Run, mode: str) -> Acceptance:
         """The message, the queued run, the acceptance."""
         message = message_events(arrival, run)
-        seq = await tx.append(self._session_id, message)
+        seq = await tx.append(self._session_id, message, updated_at=run.created_at)
+        await self._add_run(tx, arrival, run, mode, first_seq=seq - len(message) + 1)
+        return await self._accept_prompt(tx, arrival, run, seq)
+
+    async def _admit_whole(
+        self, tx: SessionTx, arrival: Arrival, run: Run, mode: str, first_seq: int, *, begins: bool
+    ) -> tuple[Acceptance, Run | None]:
+        """The same with the run's start, or its place in the queue, where nothing comes between: one stretch of log."""
+        await self._add_run(tx, arrival, run, mode, first_seq=first_seq)
+        started = await self._activate(tx, run) if begins else None
+        last = arrival.queued_event(run, mode) if started is None else self._run_started(started)
+        seq = await tx.append(self._session_id, [*message_events(arrival, run), last], updated_at=run.created_at)
+        return await self._accept_prompt(tx, arrival, run, seq - 1), started
+
+    async def _add_run(self, tx: SessionTx, arrival: Arrival, run: Run, mode: str, *, first_seq: int) -> None:
         apart = not arrival.is_plain or mode in ("steer", "collect")  # else the prompt alone is enough
         await tx.add_run(
             run,
             prompt=arrival.prompt.text,
             user_id=arrival.user_id,
-            first_seq=seq - len(message) + 1,
+            first_seq=first_seq,
             priority=PRIORITIES.get(mode, 0),
             mode=mode,
             parts=(arrival.part,) if apart else None,
         )
         await arrival.keep_shown(tx, run)
+
+    async def _accept_prompt(self, tx: SessionTx, arrival: Arrival, run: Run, seq: int) -> Acceptance:
         acceptance = Acceptance(command_id=arrival.command_id, seq=seq, run_id=run.id)
         await tx.accept(self._session_id, arrival.prompt.type, acceptance, user_id=arrival.user_id)
-        await tx.change_session(self._session_id, {"updated_at": run.created_at})
         return acceptance
 
     async def _unanswered_by(self, tx: SessionTx, rival: Run | None, arrival: Arrival) -> Sequence[Interrupt]:
@@ -208,15 +200,16 @@ class CommandHandler:
         await tx.change_prompt(host.run.id, [*host.parts, arrival.part])
         await arrival.keep_shown(tx, host.run)
         event = queue_event("collected", arrival.command_id, host.run.id, text=arrival.part.shown)
-        await tx.append(self._session_id, [Draft(event, run_id=host.run.id, origin=arrival.origin, at=at)])
-        acceptance = Acceptance(command_id=arrival.command_id, seq=seq, run_id=host.run.id)
-        await tx.accept(self._session_id, arrival.prompt.type, acceptance, user_id=arrival.user_id)
-        await tx.change_session(self._session_id, {"updated_at": at})
-        return Admission(acceptance, rival=rival, ended=ended)
+        draft = Draft(event, run_id=host.run.id, origin=arrival.origin, at=at)
+        await tx.append(self._session_id, [draft], updated_at=at)
+        return Admission(await self._accept_prompt(tx, arrival, host.run, seq), rival=rival, ended=ended)
 
-    async def _interrupt_rival(self, tx: SessionTx, rival: Run, arrival: Arrival, *, forget: bool) -> Run | None:
-        """End the run in progress, or ask its owner to. The run, if it has ended here."""
-        if forget:
+    async def _act_on(self, tx: SessionTx, rival: Run, arrival: Arrival, mode: str) -> Run | None:
+        """End the run in progress, or ask its owner to, or decline what it asks. The run, if it has ended here."""
+        if mode == "steer":
+            await self._decline(tx, rival, arrival)
+            return None
+        if mode == "rollback":
             await arrival.roll_back(tx, rival)
         if rival.status is RunStatus.WAITING:
             await self._end_waiting(tx, rival, Ending(RunStatus.STOPPED))
@@ -358,28 +351,33 @@ class CommandHandler:
         if not (waiting := await tx.queued_prompts(self._session_id)):
             return None
         run, first = waiting[0].run, waiting[0].parts[0]
-        draft = Draft(queue_event("started", first.command_id, run.id), run_id=run.id, origin=run.origin, at=now())
-        await tx.append(self._session_id, [draft])
-        return await self._begin(tx, run)
+        started = await self._activate(tx, run)
+        if started is not None:
+            draft = Draft(queue_event("started", first.command_id, run.id), run_id=run.id, origin=run.origin, at=now())
+            await tx.append(self._session_id, [draft, self._run_started(started)])
+        return started
 
-    async def _begin(self, tx: SessionTx, run: Run) -> Run | None:
+    async def _activate(self, tx: SessionTx, run: Run) -> Run | None:
         at = now()
         if not await tx.start_run(run.id, server_id=self._server_id, at=at, lease_until=at + DEFAULT_LEASE):
             return None
-        return await self._append_started(tx, run.but(status=RunStatus.RUNNING, started_at=at))
+        return run.but(status=RunStatus.RUNNING, started_at=at)
 
     async def _resume(self, tx: SessionTx, run: Run) -> Run | None:
         if not await tx.resume_run(run.id, server_id=self._server_id, lease_until=now() + DEFAULT_LEASE):
             return None
-        return await self._append_started(tx, run.but(status=RunStatus.RUNNING))
+        resumed = run.but(status=RunStatus.RUNNING)
+        await tx.append(self._session_id, [self._run_started(resumed)])
+        return resumed
 
-    async def _append_started(self, tx: SessionTx, run: Run) -> Run:
+    def _run_started(self, run: Run) -> Draft:
         event = RunStarted(thread_id=self._session_id, run_id=run.id)
-        await tx.append(self._session_id, [Draft(event, run_id=run.id, origin=run.origin, at=now())])
-        return run
+        return Draft(event, run_id=run.id, origin=run.origin, at=now())
 
     async def _session(self, tx: SessionTx) -> Session:
-        session = await tx.session(self._session_id)
+        return self._required(await tx.session(self._session_id))
+
+    def _required(self, session: Session | None) -> Session:
         if session is None:
             raise SessionNotFound(f"There is no session {self._session_id}.")
         return session

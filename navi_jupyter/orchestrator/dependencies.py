@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ..log_setup import get_logger
 from ..model.recalls import NotebookJob
 from ..model.runs import RunLimits
 from ..model.sessions import Origin, OriginKind, Run, Session
@@ -29,6 +30,8 @@ from .event_writer import EventWriter
 from .interrupts import PendingInterrupts
 from .run_slots import RunSlots
 from .servers import Trust
+
+log = get_logger("session")
 
 IDLE_AFTER = 60.0  # seconds without work after which a session leaves memory
 MAX_QUEUED_PROMPTS = 100  # prompts that wait in one session: more come from a program that does not read its answers
@@ -86,6 +89,13 @@ class SessionDependencies:
             jobs=self.tool_services.jobs,
             results=self.tool_services.results,
         )
+
+    async def report_ended(self, run: Run) -> None:
+        """Call the listeners. Never raises: each has its own safety net, and the session goes on."""
+        try:
+            await self.run_ended(run)
+        except Exception:
+            log.exception("run_ended_listener_failed", run_id=run.id)
 
     async def job_of(self, run: Run) -> tuple[NotebookJob | None, Limits]:
         """The notebook that a run executes, if its recall says so; and its own limits, before those of a profile."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from ..clock import now
-from ..commands import Edit, Prompt
+from ..commands import Acceptance, Edit, Prompt
 from ..errors import RunNotFound, SessionBusy
-from ..events import Custom, Draft, TextMessageContent, TextMessageEnd, TextMessageStart
+from ..events import Custom, Draft, TextMessageContent, TextMessageEnd, TextMessageStart, session_event
 from ..markdown_text import closed
 from ..model.attachments import Attachment, AttachmentInfo
+from ..model.base import new_id
 from ..model.notebooks import ClientNotebook, ShownNotebook
-from ..model.sessions import Origin, Run
+from ..model.sessions import Origin, Run, RunStatus, Session, ZoneSource
 from ..ports.agent import PromptPart, SteeredPrompt
 from ..ports.store import SessionStore
 from ..ports.transactions import QueuedPrompt, SessionTx
@@ -25,6 +27,17 @@ from .event_writer import EventWriter
 
 PRIORITIES = {"interrupt": 2, "rollback": 2, "steer": 1}
 """Which of the prompts that wait starts first: one that replaces a run, one that was to join it, then the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of a prompt."""
+
+    acceptance: Acceptance
+    started: Run | None = None  # its run, when it could start at once
+    rival: Run | None = None  # the run that is in its way, as it was before
+    ended: Run | None = None  # a run that waited for an answer, and was ended for it
+    repeated: bool = False  # it had been accepted before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +83,36 @@ class Arrival:
             found["tools"] = [tool.name for tool in self.prompt.tools]
         return found or None
 
+    def new_run(self, session: Session, zone: str | None, *, at: datetime) -> Run:
+        """The run that is to answer it."""
+        return Run(
+            id=new_id("r"),
+            session_id=session.id,
+            command_id=self.command_id,
+            status=RunStatus.QUEUED,
+            origin=self.origin,
+            model=self.prompt.model or session.model,
+            created_at=at,
+            timezone=zone,
+        )
+
+    def queued_event(self, run: Run, mode: str) -> Draft:
+        """That it has to wait."""
+        event = queue_event("queued", run.command_id, run.id, text=self.part.shown, mode=mode)
+        return Draft(event, run_id=run.id, origin=run.origin, at=run.created_at)
+
+    async def zone(self, tx: SessionTx, session: Session) -> str | None:
+        """The zone in which it is read; None when its client named none. The session keeps what it names."""
+        if self.prompt.client is None:
+            return None
+        seen = session.seen_from(self.prompt.client)
+        if seen != session and session.timezone_source is not ZoneSource.CHOSEN:
+            zone = {"timezone": seen.timezone, "timezone_source": seen.timezone_source}
+            await tx.change_session(session.id, zone)
+            draft = Draft(session_event(seen, zone), run_id=None, origin=self.origin, at=now())
+            await tx.append(session.id, [draft])
+        return seen.timezone
+
     async def keep_shown(self, tx: SessionTx, run: Run) -> None:
         """Store what the sender's page shows, for the run that is to answer the prompt."""
         if self.notebook is not None:
@@ -110,6 +153,11 @@ def message_events(arrival: Arrival, run: Run) -> list[Draft]:
         TextMessageEnd(message_id=message_id),
     )
     return [Draft(event, run_id=run.id, origin=run.origin, at=run.created_at) for event in events]
+
+
+def acts_on(rival: Run, mode: str) -> bool:
+    """Whether a prompt of this mode changes the run that is in its way, and so what the log has of that."""
+    return mode in ("interrupt", "rollback") or (mode == "steer" and rival.status is RunStatus.WAITING)
 
 
 def queue_event(action: str, command_id: str | None, run_id: str, **more: Any) -> Custom:

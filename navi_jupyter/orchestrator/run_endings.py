@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from ..clock import now, timestamp
 from ..errors import NaviError, SessionNotFound
@@ -18,6 +19,7 @@ from ..ports.transactions import SessionTx
 from .transcript import TranscriptBuilder
 
 log = get_logger("session")
+T = TypeVar("T")
 
 
 NO_USAGE = Usage()
@@ -61,8 +63,18 @@ def custom(name: str, **value: object) -> Custom:
     return Custom.model_validate({"name": name, "value": value})
 
 
-async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBuilder, *, forced: bool = False) -> bool:
-    """Close what the run left open, give it its last event and its final status. False when it had one."""
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A run that has ended, as its row has it."""
+
+    run: Run
+    followed: bool  # whether another run of its session is in progress, or waits
+
+
+async def close_run(
+    tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBuilder, *, forced: bool = False
+) -> Closed | None:
+    """Close what the run left open, give it its last event and its final status. None when it had one."""
     # Readers of AG-UI expect each message and call to be closed before the run ends.
     events = fold.closing_events()
     transcript = fold.record(partial=ending.status is not RunStatus.COMPLETED)
@@ -71,7 +83,7 @@ async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBui
     if ending.usage == NO_USAGE:
         ending = replace(ending, usage=fold.usage or run.usage)
     # First, because it decides whether this is the end: all events below belong to the end that counts.
-    if not await tx.end_run(
+    ended = await tx.end_run(
         run.id,
         status=ending.status,
         at=at,
@@ -79,9 +91,10 @@ async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBui
         error=ending.error or ending.notice,
         conversation=ending.conversation,
         transcript=transcript,
-    ):
-        return False
-    for question in await tx.open_interrupts(run.id):
+    )
+    if ended is None:
+        return None
+    for question in await tx.open_interrupts(run.id) if ended.asks else ():
         settled = await tx.settle_interrupt(question.id, status=InterruptStatus.CANCELLED, at=at)
         events.append(interrupt_event("cancelled", settled or question))
     if forced:
@@ -92,35 +105,50 @@ async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBui
         events.append(custom("navi.notice", run_id=run.id, **ending.notice.wire()))
     events.append(_last_event(run, ending))
     await tx.append(run.session_id, [Draft(event, run_id=run.id, origin=run.origin, at=at) for event in events])
-    return True
+    completed = ending.status is RunStatus.COMPLETED
+    row = run.but(
+        status=ending.status,
+        ended_at=at,
+        usage=ending.usage,
+        error=None if completed else ending.error,
+        notice=ending.notice if completed else None,
+        rolled_back=ended.rolled_back,
+    )
+    return Closed(row, followed=ended.followed)
 
 
-async def persist_end(store: SessionStore, run: Run, unit: Callable[[SessionTx], Awaitable[None]]) -> None:
-    """Write a run's pause or end, whatever the database does meanwhile; one that cannot be written ends as failed."""
+async def persist_end(store: SessionStore, run: Run, unit: Callable[[SessionTx], Awaitable[T]]) -> T | Closed | None:
+    """Write a run's pause or end, whatever the database does meanwhile; one that cannot be written ends as failed.
+
+    None where the session is gone.
+    """
     try:
-        await persist(lambda: store.write(unit, durable=True))
+        return await persist(lambda: store.write(unit, durable=True))
     except Exception:
         # An end that cannot be written would hold the session for ever: write one that can.
         log.exception("run_end_broke", run_id=run.id)
         failure = Failure(code="internal_error", message="Something went wrong inside Navi when the run ended.")
         plain = Ending(RunStatus.FAILED, failure)
-        await persist(lambda: store.write(lambda tx: close_run(tx, run, plain, TranscriptBuilder()), durable=True))
+        return await persist(
+            lambda: store.write(lambda tx: close_run(tx, run, plain, TranscriptBuilder()), durable=True)
+        )
 
 
-async def persist(attempt: Callable[[], Awaitable[object]]) -> None:
-    """Repeat a write that must not be lost until the database takes it: the disk may be full, or the file locked."""
+async def persist(attempt: Callable[[], Awaitable[T]]) -> T | None:
+    """Repeat a write that must not be lost until the database takes it: the disk may be full, or the file locked.
+
+    None where the session is gone.
+    """
     delay = 0.1
     while True:
         try:
-            await attempt()
+            return await attempt()
         except SessionNotFound:
-            return
+            return None
         except NaviError as error:
             log.error("write_postponed", error=str(error), again_in=delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
-        else:
-            return
 
 
 def _last_event(run: Run, ending: Ending) -> Event:

@@ -20,10 +20,10 @@ from ..model.base import new_id
 from ..model.sessions import Origin, OriginKind, Run, RunStatus
 from ..ports.transactions import SessionTx
 from .active_run import ActiveRun, end_unlaunched, launch, record_end, record_pause
-from .command_handler import Admission, CommandHandler, Sender
+from .command_handler import CommandHandler, Sender
 from .dependencies import SessionDependencies
 from .interrupts import checked_payload, withdraw
-from .prompts import Arrival
+from .prompts import Admission, Arrival
 from .run_slots import SlotRequest
 
 log = get_logger("session")
@@ -290,15 +290,17 @@ class SessionActor:
             self._deadline.cancel()
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.put, Finished(active, forced=True))
 
-    async def _start_next(self) -> None:
-        """Go on with a run whose questions are answered, or start the prompt that is next, if a slot is free."""
+    async def _start_next(self, *, alone: bool = False) -> None:
+        """Go on with a run whose questions are answered, or start the prompt that is next, if a slot is free.
+
+        ``alone``: there was no other run as the last one ended; what is accepted later asks for a slot by itself."""
         slots = self._shared.slots
         if self.current is not None or self._closing or not self._shared.trust.check():
             slots.renounce(self.session_id)
             return
         if slots.waits(self.session_id):
             return  # poked when it is its turn
-        request = slots.kept(self.session_id) or await self._next_request()
+        request = slots.kept(self.session_id) or (None if alone else await self._next_request())
         if request is None:
             return
         if not slots.take(request):
@@ -379,22 +381,20 @@ class SessionActor:
             self._deadline = None
         try:
             if (result := active.pausing()) is not None:
-                await record_pause(self._shared, active, result)
+                closed = await record_pause(self._shared, active, result)
             else:
-                await record_end(self._shared, active, forced=item.forced)
+                closed = await record_end(self._shared, active, forced=item.forced)
         finally:
             self._shared.event_writer.forget(active.run.id)
             self.current = None
             self._shared.slots.give_back(self.session_id)
-        await self._notify_ended(active.run.id)
-        await self._start_next()
+        if closed is None:  # it pauses, or others have ended it
+            await self._notify_ended(active.run.id)
+        else:
+            await self._shared.report_ended(closed.run)
+        await self._start_next(alone=closed is not None and not closed.followed)
 
     async def _notify_ended(self, run_id: str) -> None:
         run = await self._shared.store.run(run_id)
-        if run is None or not run.status.final:
-            return
-        try:
-            await self._shared.run_ended(run)
-        except Exception:
-            # Each listener has its own safety net; the session goes on.
-            log.exception("run_ended_listener_failed", run_id=run_id)
+        if run is not None and run.status.final:
+            await self._shared.report_ended(run)

@@ -6,7 +6,7 @@ Both are frozen: a transition makes new ones, and the store saves them in the tr
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
@@ -203,8 +203,8 @@ class FiringTx(ClockTx, SessionTx, Protocol):
     async def firing_states(self, firing_ids: Iterable[str]) -> dict[str, FiringState]:
         """Those that exist, by id."""
 
-    async def firings_of_commands(self, command_ids: Iterable[str]) -> Sequence[FiringState]:
-        """The firings that these commands deliver (or delivered, in an earlier attempt of a still open firing)."""
+    async def firings_beside(self, firing_ids: Sequence[str], command_ids: Sequence[str]) -> Sequence[FiringState]:
+        """These firings, and those that these commands deliver; with all firings of their recalls that are not over."""
 
     async def keyed_firing(self, recall_id: str, kind: str, key: str) -> FiringState | None:
         """The ``manual`` or ``event`` firing of that key."""
@@ -250,8 +250,8 @@ class RecallTx(FiringTx, DeletedRecallTx, Protocol):
 
     async def add_recalls(self, states: Iterable[RecallState]) -> None: ...
 
-    async def count_open_recalls(self, owner: str) -> int:
-        """The owner's recalls that are not over."""
+    async def room_for_recalls(self, owner: str, session_ids: Sequence[str]) -> tuple[int, Collection[str]]:
+        """How many of the owner's recalls are not over, and which of these sessions are the owner's."""
 
     async def recall_states(self, recall_ids: Iterable[str]) -> dict[str, RecallState]:
         """Those that exist, by id."""

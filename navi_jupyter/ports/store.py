@@ -75,11 +75,8 @@ class RunReads(Protocol):
     async def past_turns(self, session_id: str) -> Sequence[PastTurn]:
         """The session's finished runs, oldest first."""
 
-    async def prompt(self, run_id: str) -> tuple[str, str]:
-        """What the model is to read for this run, and the user who asked. Raises RunNotFound."""
-
-    async def parts(self, run_id: str) -> Sequence[PromptPart]:
-        """The prompts that a run answers. Raises RunNotFound."""
+    async def beginning(self, run_id: str) -> RunBeginning:
+        """What a run begins with, or goes on with. Raises RunNotFound."""
 
     async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
         """What waits, in the order in which it will start."""
@@ -200,6 +197,19 @@ class RecallsOfSession(Protocol):
     async def restore_with(self, session_id: str, change: Callable[[SessionTx], Awaitable[T]], since: datetime) -> T:
         """Bring back what was cancelled when the session was deleted, at ``since``. Times that passed meanwhile are
         as for a recall that was paused."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunBeginning:
+    """What a run begins with, or goes on with."""
+
+    session: Session | None
+    user_id: str  # who asked
+    prompt: str  # what the model is to read
+    parts: Sequence[PromptPart]  # the prompts that it answers
+    paused: bool  # whether it goes on after a pause: ``RunReads.paused`` has it
+    shown: bool  # whether the page of a prompt showed something: ``PageReads.shown`` has it
+    job: bool  # whether its recall executes a notebook
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -52,11 +52,32 @@ class Foldable:
     last: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndedRun:
+    """What the transaction that ends a run finds: what the row says of it, and what there is to be done then."""
+
+    rolled_back: bool
+    asks: bool  # whether some of its questions are open
+    followed: bool  # whether another run of its session is in progress, or waits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BeforeCommand:
+    """What a command finds."""
+
+    acceptance: Acceptance | None  # the answer that it was given, if it was accepted before
+    session: Session | None
+    queued: bool  # whether prompts wait in the session
+
+
 class LogTx(Protocol):
     """The logs of sessions, in one transaction."""
 
-    async def append(self, session_id: str, drafts: Sequence[Draft]) -> int:
-        """Number and store events; return the last ``seq``. Raises SessionNotFound (deleted meanwhile)."""
+    async def append(self, session_id: str, drafts: Sequence[Draft], *, updated_at: datetime | None = None) -> int:
+        """Number and store events; return the last ``seq``. Raises SessionNotFound (deleted meanwhile).
+
+        ``updated_at``: of the session, where they are what a user or a program has sent.
+        """
 
     async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:
         """:meth:`append` for many sessions at once; those that are gone are left out."""
@@ -81,6 +102,8 @@ class LogTx(Protocol):
 
 class PromptTx(Protocol):
     """Prompts that wait, each as a queued run, in one transaction."""
+
+    async def before_command(self, session_id: str, command_id: str) -> BeforeCommand: ...
 
     async def add_run(
         self,
@@ -158,8 +181,8 @@ class RunTx(Protocol):
         error: Failure | AnswerNotice | None = None,
         conversation: bytes | None = None,
         transcript: Sequence[Message] = (),
-    ) -> bool:
-        """Give the run its final status. False when it had one already. ``error``: of a completed run, its notice."""
+    ) -> EndedRun | None:
+        """Give the run its final status. None when it had one already. ``error``: of a completed run, its notice."""
 
     async def held_runs(self, run_ids: Iterable[str], *, server_id: str) -> set[str]:
         """Those that are active and this server's: the fence in front of every write of a run."""

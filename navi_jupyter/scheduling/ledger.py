@@ -170,9 +170,9 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
     """Take the reported firings one step on each. What is over, unknown, or claimed anew since is left alone."""
     # All rows are read before the first decision and saved after the last: several reports may be of one recall.
     firings, ids = await _firings_of(tx, reports)
-    recall_ids = {state.firing.recall_id for state in firings.values()}
+    opens = by_recall(state for state in firings.values() if not state.firing.status.final)
+    recall_ids = {firings[firing_id].firing.recall_id for firing_id in ids if firing_id in firings}
     recalls = await tx.recall_states(recall_ids) if recall_ids else {}
-    opens = by_recall(await tx.open_firings(recall_ids)) if recall_ids else {}
     full = {k: r.recall for k, r in recalls.items() if r.due_at is None and r.recall.policy.max_fires is not None}
     last = await tx.last_slots(full) if full else {}
     await load_cron_reader(recall.schedule for recall in full.values())
@@ -324,12 +324,13 @@ CANCELLED = "the recall was cancelled"  # The reason of those that a user cancel
 
 
 async def _firings_of(tx: RecallTx, reports: Sequence[Report]) -> tuple[dict[str, FiringState], list[str]]:
-    """The firings of the reports by id, and each report's firing id (empty when there is none)."""
+    """The firings of the reports by id, with those beside them; and each report's firing id, empty where it has none.
+
+    In the order of their times.
+    """
     by_id = [report.firing_id for report in reports if report.firing_id is not None]
     by_command = [report.command_id for report in reports if report.command_id is not None]
-    found = dict(await tx.firing_states(by_id)) if by_id else {}
-    named: dict[str, str] = {}
-    for state in await tx.firings_of_commands(by_command) if by_command else ():
-        found.setdefault(state.firing.id, state)
-        named[state.command_id] = state.firing.id
-    return found, [report.firing_id or named.get(report.command_id or "", "") for report in reports]
+    found = await tx.firings_beside(by_id, by_command) if reports else ()
+    named = {state.command_id: state.firing.id for state in found}
+    ids = [report.firing_id or named.get(report.command_id or "", "") for report in reports]
+    return {state.firing.id: state for state in found}, ids

@@ -113,12 +113,13 @@ class Mutations:
 
     async def add(self, tx: RecallTx, states: Sequence[RecallState], owner: str, now: datetime) -> None:
         """Insert new recalls of one owner. Raises SessionNotFound, LimitReached."""
-        for session_id in dict.fromkeys(state.recall.session_id for state in states):
-            session = await tx.session(session_id)
-            if session is None or session.owner != owner:  # the same answer for both: others' ids are not probed
-                raise SessionNotFound(f"There is no session {session_id[:100]}.", field="session_id")
+        session_ids = list(dict.fromkeys(state.recall.session_id for state in states))
         # Counted inside the transaction, so that two requests at once cannot pass the limit together.
-        if await tx.count_open_recalls(owner) + len(states) > self._max_recalls:
+        count, owned = await tx.room_for_recalls(owner, session_ids)
+        missing = next((one for one in session_ids if one not in owned), None)
+        if missing is not None:  # the same answer for those of others: their ids are not probed
+            raise SessionNotFound(f"There is no session {missing[:100]}.", field="session_id")
+        if count + len(states) > self._max_recalls:
             raise LimitReached(
                 f"You can have {self._max_recalls} recalls that are not over, and would have more; cancel some first."
             )

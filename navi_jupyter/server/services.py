@@ -198,10 +198,10 @@ class SessionServices:
         await self.find(session_id, owner=owner)
         run_id = prompt.replaces or ""
         await self.directory.run(session_id, run_id, owner=owner)
-        text, _ = await self.store.prompt(run_id)
-        attached = tuple(one for part in await self.store.parts(run_id) for one in part.attachments)
+        earlier = await self.store.beginning(run_id)
+        attached = tuple(one for part in earlier.parts for one in part.attachments)
         shown = prompt.display or prompt.text
-        return prompt.but(text=text, display=None if shown == text else shown), attached
+        return prompt.but(text=earlier.prompt, display=None if shown == earlier.prompt else shown), attached
 
     async def _attach(self, prompt: Prompt, owner: str) -> Sequence[Attachment]:
         """What a prompt brings along, stored. What a model can take, the run finds out.

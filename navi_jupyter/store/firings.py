@@ -56,7 +56,15 @@ _OF_F = ", ".join(f"f.{name}" for name in FIRING_NAMES)
 _AHEAD = "recall_id = ? AND kind = 'auto' AND slot > ?"
 _STARTED = "(started_at IS NOT NULL OR run_id IS NOT NULL OR status IN ('claimed', 'running'))"
 _OPEN_OF = (
-    f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id {IN} AND status IN {OPEN_FIRING} ORDER BY slot, number"
+    f"SELECT {FIRING_COLUMNS} FROM firings INDEXED BY firings_open"  # else SQLite reads all that these recalls had
+    f" WHERE recall_id {IN} AND status IN {OPEN_FIRING} ORDER BY slot, number"
+)
+_BESIDE = (
+    f"WITH named AS (SELECT number, recall_id FROM firings WHERE id {IN}"
+    f" UNION SELECT number, recall_id FROM firings WHERE command_id {IN})"
+    f" SELECT {FIRING_COLUMNS} FROM firings WHERE number IN (SELECT number FROM named UNION SELECT number FROM firings"
+    f" INDEXED BY firings_open WHERE recall_id IN (SELECT recall_id FROM named) AND status IN {OPEN_FIRING})"
+    " ORDER BY slot, number"
 )
 _ATTEMPTS = (
     "SELECT f.id AS firing_id, runs.id, runs.status, runs.error_message, runs.started_at, runs.ended_at"
@@ -157,8 +165,8 @@ class FiringRows(ClockRows):
         rows = await self.all(f"SELECT {FIRING_COLUMNS} FROM firings WHERE id {IN}", (json_list(firing_ids),))
         return {state.firing.id: state for state in await decoded(rows, firing_state_of)}
 
-    async def firings_of_commands(self, command_ids: Iterable[str]) -> Sequence[FiringState]:
-        rows = await self.all(f"SELECT {FIRING_COLUMNS} FROM firings WHERE command_id {IN}", (json_list(command_ids),))
+    async def firings_beside(self, firing_ids: Sequence[str], command_ids: Sequence[str]) -> Sequence[FiringState]:
+        rows = await self.all(_BESIDE, (json_list(firing_ids), json_list(command_ids)))
         return await decoded(rows, firing_state_of)
 
     async def keyed_firing(self, recall_id: str, kind: str, key: str) -> FiringState | None:

@@ -23,7 +23,7 @@ OF_LAST_PAUSE = (
 )
 """The questions with which a run (named twice) last paused."""
 _READY = (
-    "SELECT session_id FROM runs WHERE status = 'waiting' AND NOT EXISTS"
+    "SELECT session_id FROM runs WHERE status IN ('running', 'waiting') AND status = 'waiting' AND NOT EXISTS"
     " (SELECT 1 FROM interrupts i WHERE i.run_id = runs.id AND i.status = 'open')"
 )
 _EXPIRED = "FROM interrupts WHERE status = 'open' AND expires_at IS NOT NULL AND expires_at <= ? AND durable = 1"

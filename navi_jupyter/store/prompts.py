@@ -11,19 +11,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..commands import Acceptance
 from ..errors import RunNotFound
 from ..markdown_text import closed
 from ..model.notebooks import ClientNotebook, ShownNotebook
 from ..model.sessions import Run, RunStatus
 from ..ports.agent import PastTurn, PromptPart
-from ..ports.transactions import QueuedPrompt
+from ..ports.store import RunBeginning
+from ..ports.transactions import BeforeCommand, QueuedPrompt
 from .connection import Readers, Statements
-from .rows import dump_parts, from_micros, load_messages, load_parts, run_of, to_micros
+from .rows import dump_parts, from_micros, load_messages, load_parts, run_of, session_of, to_micros
 
 FINISHED_TURNS = "ended_at IS NOT NULL AND started_at IS NOT NULL"
 """Runs that were a turn of the conversation; not those that were withdrawn or merged into another."""
-_QUEUED = "SELECT * FROM runs WHERE session_id = ? AND status = 'queued' ORDER BY priority DESC, number"
-
+_WAITS = "status IN ('queued', 'running', 'waiting') AND status = 'queued'"
+"""The first half is for the partial index: SQLite does not see that it follows, and would read all the runs."""
+_QUEUED = f"SELECT * FROM runs WHERE session_id = ? AND {_WAITS} ORDER BY priority DESC, number"
+_BEFORE_COMMAND = (
+    "SELECT s.*, c.seq AS accepted_seq, c.run_id AS accepted_run,"
+    f" EXISTS (SELECT 1 FROM runs WHERE session_id = ?1 AND {_WAITS}) AS queued"
+    " FROM (SELECT 1) LEFT JOIN sessions s ON s.id = ?1 AND s.deleted_at IS NULL"
+    " LEFT JOIN commands c ON c.session_id = ?1 AND c.command_id = ?2"
+)
+_OF_RUN = "(run_id = r.id OR run_id IN (SELECT id FROM runs m WHERE m.merged_into = r.id))"
+_BEGINNING = (
+    "SELECT s.*, r.user_id, r.command_id, r.prompt, r.parts,"
+    f" EXISTS (SELECT 1 FROM shown_notebooks WHERE {_OF_RUN}) AS shown,"
+    " EXISTS (SELECT 1 FROM interrupts WHERE run_id = r.id AND durable = 1) AS paused,"
+    " EXISTS (SELECT 1 FROM recalls WHERE id = r.recall_id AND run IS NOT NULL) AS job"
+    " FROM runs r LEFT JOIN sessions s ON s.id = r.session_id AND s.deleted_at IS NULL WHERE r.id = ?"
+)
 _SHOWN = (
     "SELECT at, notebook FROM shown_notebooks WHERE run_id = ?"
     " OR run_id IN (SELECT id FROM runs WHERE merged_into = ?) ORDER BY at DESC LIMIT 1"
@@ -32,6 +49,14 @@ _SHOWN = (
 
 class PromptRows(Statements):
     """Prompts in a transaction. Implements :class:`navi_jupyter.ports.transactions.PromptTx`."""
+
+    async def before_command(self, session_id: str, command_id: str) -> BeforeCommand:
+        row = (await self.all(_BEFORE_COMMAND, (session_id, command_id)))[0]  # one row, whatever there is
+        acceptance = None
+        if row["accepted_seq"] is not None:
+            acceptance = Acceptance(command_id=command_id, seq=row["accepted_seq"], run_id=row["accepted_run"])
+        session = None if row["id"] is None else session_of(row)
+        return BeforeCommand(acceptance=acceptance, session=session, queued=bool(row["queued"]))
 
     async def add_run(
         self,
@@ -198,23 +223,25 @@ class PromptReads(Readers):
     async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
         return [_queued_of(row) for row in await self.fetch_all(_QUEUED, (session_id,))]
 
-    async def prompt(self, run_id: str) -> tuple[str, str]:
-        row = await self.fetch_one("SELECT prompt, user_id FROM runs WHERE id = ?", (run_id,))
+    async def beginning(self, run_id: str) -> RunBeginning:
+        row = await self.fetch_one(_BEGINNING, (run_id,))
         if row is None:
             raise RunNotFound(f"There is no run {run_id}.")
-        return row["prompt"], row["user_id"]
-
-    async def parts(self, run_id: str) -> Sequence[PromptPart]:
-        row = await self.fetch_one("SELECT command_id, prompt, parts FROM runs WHERE id = ?", (run_id,))
-        if row is None:
-            raise RunNotFound(f"There is no run {run_id}.")
-        return load_parts(row)
+        return RunBeginning(
+            session=None if row["id"] is None else session_of(row),
+            user_id=row["user_id"],
+            prompt=row["prompt"],
+            parts=load_parts(row),
+            paused=bool(row["paused"]),
+            shown=bool(row["shown"]),
+            job=bool(row["job"]),
+        )
 
     async def shown(self, run_id: str) -> ShownNotebook | None:
         return _shown_of(await self.fetch_one(_SHOWN, (run_id, run_id)))
 
     async def steered_sessions(self) -> Sequence[str]:
-        rows = await self.fetch_all("SELECT session_id FROM runs WHERE status = 'queued' AND mode = 'steer'")
+        rows = await self.fetch_all(f"SELECT session_id FROM runs WHERE {_WAITS} AND mode = 'steer'")
         return [row["session_id"] for row in rows]
 
 

@@ -5,8 +5,9 @@ Not responsible for what the transitions mean: that is ``scheduling.decisions``;
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -119,11 +120,14 @@ class RecallRows(FiringRows):
         text = f"INSERT INTO recalls ({RECALL_COLUMNS}) VALUES {{rows}}"
         await self.change_many(text, list(map(recall_values, states)))
 
-    async def count_open_recalls(self, owner: str) -> int:
-        row = await self.one(
-            f"SELECT count(*) AS n FROM recalls WHERE owner = ? AND status IN {_OPEN_RECALL}", (owner,)
+    async def room_for_recalls(self, owner: str, session_ids: Sequence[str]) -> tuple[int, Collection[str]]:
+        rows = await self.all(
+            f"SELECT (SELECT count(*) FROM recalls WHERE owner = ?1 AND status IN {_OPEN_RECALL}) AS open,"
+            " (SELECT json_group_array(id) FROM sessions WHERE owner = ?1 AND deleted_at IS NULL"
+            "  AND id IN (SELECT value FROM json_each(?2))) AS sessions",
+            (owner, json_list(session_ids)),
         )
-        return 0 if row is None else int(row["n"])
+        return int(rows[0]["open"]), json.loads(rows[0]["sessions"])
 
     async def recall_states(self, recall_ids: Iterable[str]) -> dict[str, RecallState]:
         rows = await self.all(f"SELECT {RECALL_COLUMNS} FROM recalls WHERE id {IN}", (json_list(recall_ids),))

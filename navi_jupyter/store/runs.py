@@ -13,7 +13,7 @@ from ..errors import InvalidRequest
 from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Usage
 from ..ports.agent import Message
 from ..ports.store import TranscriptSlice
-from ..ports.transactions import DEFAULT_LEASE, RunOwner, Server
+from ..ports.transactions import DEFAULT_LEASE, EndedRun, RunOwner, Server
 from .connection import Statements
 from .log.compaction import CompactionReads
 from .prompts import FINISHED_TURNS
@@ -35,6 +35,14 @@ _LAST_TURNS = (
     " ORDER BY started_at DESC, number DESC LIMIT ?)) WHERE newer < ? ORDER BY started_at DESC, number DESC"
 )
 """Turns up to one, newest first: so many at most, and fewer when they are long."""
+_LEFT_BY_RUN = (  # by the run's id and not by ``runs.id``: with that, SQLite uses no index here
+    "(EXISTS (SELECT 1 FROM shown_notebooks WHERE run_id = ?1) OR EXISTS (SELECT 1 FROM runs joined"
+    "  JOIN shown_notebooks s ON s.run_id = joined.id WHERE joined.merged_into = ?1)) AS shown,"
+    " EXISTS (SELECT 1 FROM interrupts WHERE run_id = ?1 AND status = 'open') AS asks,"
+    " EXISTS (SELECT 1 FROM runs other WHERE other.status IN ('queued', 'running', 'waiting')"
+    "  AND other.session_id = (SELECT session_id FROM runs WHERE id = ?1)) AS followed"
+)
+"""What there is to be done when a run has ended: mostly nothing, which the statement that ends it finds out."""
 SLICE_SIZE = 120_000
 """Characters of a slice of the conversation, but for what belongs together: a view waits for the first one."""
 LARGEST_SLICE = 400_000
@@ -144,13 +152,14 @@ class RunRows(ServerRows):
         error: Failure | AnswerNotice | None = None,
         conversation: bytes | None = None,
         transcript: Sequence[Message] = (),
-    ) -> bool:
+    ) -> EndedRun | None:
         # The first end counts: its owner and a server that takes over may both write one.
-        changed = await self.change(
-            "UPDATE runs SET status = ?, ended_at = ?, input_tokens = ?, output_tokens = ?, requests = ?, cost = ?,"
-            " error_code = ?, error_message = ?, conversation = ?, transcript = ?, lease_until = NULL"
-            " WHERE id = ? AND ended_at IS NULL",
+        row = await self.one(
+            "UPDATE runs SET status = ?2, ended_at = ?3, input_tokens = ?4, output_tokens = ?5, requests = ?6,"
+            " cost = ?7, error_code = ?8, error_message = ?9, conversation = ?10, transcript = ?11, lease_until = NULL"
+            f" WHERE id = ?1 AND ended_at IS NULL RETURNING rolled_back, {_LEFT_BY_RUN}",
             (
+                run_id,
                 status.value,
                 to_micros(at),
                 *_spent(usage or Usage()),
@@ -158,15 +167,16 @@ class RunRows(ServerRows):
                 error.message if error else None,
                 conversation,
                 dump_messages(transcript),
-                run_id,
             ),
         )
-        # Nothing reads it any more, and it is large.
-        await self.change(
-            "DELETE FROM shown_notebooks WHERE run_id = ? OR run_id IN (SELECT id FROM runs WHERE merged_into = ?)",
-            (run_id, run_id),
-        )
-        return changed == 1
+        if row is None:
+            return None
+        if row["shown"]:  # nothing reads it any more, and it is large
+            await self.change(
+                "DELETE FROM shown_notebooks WHERE run_id = ? OR run_id IN (SELECT id FROM runs WHERE merged_into = ?)",
+                (run_id, run_id),
+            )
+        return EndedRun(rolled_back=bool(row["rolled_back"]), asks=bool(row["asks"]), followed=bool(row["followed"]))
 
     async def request_stop(self, run_id: str, command_id: str) -> None:
         # Only the first request is kept: a run is stopped once, and that command is its reason.
@@ -178,7 +188,7 @@ class RunRows(ServerRows):
         # Runs that wait for an answer have no server: they outlive the one that started them.
         rows = await self.all(
             "SELECT id, session_id, server_id, lease_until, stop_command_id IS NOT NULL AS stopping FROM runs"
-            " WHERE status = 'running'"
+            f" WHERE status IN {ACTIVE} AND status = 'running'"  # the first half is for the partial index
         )
         return [
             RunOwner(

@@ -23,7 +23,7 @@ from .connection import Readers, Statements
 from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrupt_of
 from .log.compaction import GAP, READ_BYTES, CompactionRows
 from .prompts import PromptReads, PromptRows
-from .rows import offer_of, recall_of, run_of, server_of, session_of, to_micros
+from .rows import offer_of, optional_micros, recall_of, run_of, server_of, session_of, to_micros
 from .runs import OPEN_RUNS, RunQueries, RunRows, marks, read_turns
 from .session_list.listing import SessionListQueries, SessionListRows
 from .session_list.search import SearchReads
@@ -58,11 +58,17 @@ def _column(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, tuple | list | dict) else value
 
 
-_CHUNKS = (256, 32, 4, 1)  # rows per statement: few sizes, so that the statements stay prepared
+_CHUNKS = (256, 128, 64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1)
+"""Rows per statement: few sizes, so that the statements stay prepared; what one command appends is one statement."""
 _INSERT_EVENTS = {
     size: "INSERT INTO events (session_id, seq, run_id, frame) VALUES " + ", ".join(["(?, ?, ?, ?)"] * size)
     for size in _CHUNKS
 }
+_RAISE_HEADS = (
+    "UPDATE sessions SET head_seq = head_seq + more.value FROM json_each(?) AS more"
+    " WHERE sessions.id = more.key AND sessions.deleted_at IS NULL RETURNING id, head_seq"
+)
+"""The only counter of a log. Read and raised by one statement, so that two servers never give a number twice."""
 _RUN_FRAMES = (
     "SELECT frame FROM events WHERE session_id = ? AND run_id = ?"
     " AND seq >= (SELECT first_seq FROM runs WHERE id = ?) ORDER BY seq"
@@ -75,29 +81,31 @@ class LogRows(CompactionRows):
     appended: list[tuple[str, int, str]]
     """What this transaction stored in logs: (session, seq, frame), in order. Published after the commit."""
 
-    async def append(self, session_id: str, drafts: Sequence[Draft]) -> int:
-        row = await self.one("SELECT head_seq FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
+    async def append(self, session_id: str, drafts: Sequence[Draft], *, updated_at: datetime | None = None) -> int:
+        touched = "" if updated_at is None else ", updated_at = ?2"
+        row = await self.one(
+            f"UPDATE sessions SET head_seq = head_seq + ?3{touched} WHERE id = ?1 AND deleted_at IS NULL"
+            " RETURNING head_seq",
+            (session_id, optional_micros(updated_at), len(drafts)),
+        )
         if row is None:
             raise SessionNotFound(f"There is no session {session_id}.")
-        # The only counter of a log. Read and raised in one transaction, so that two servers never give a number twice.
         head: int = row["head_seq"]
         await self._insert({session_id: drafts}, {session_id: head})
-        return head + len(drafts)
+        return head
 
     async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:
-        """:meth:`append` for many sessions in three statements. Sessions that are gone are left out."""
-        rows = await self.all(
-            f"SELECT id, head_seq FROM sessions WHERE id IN ({marks(tuple(batches))}) AND deleted_at IS NULL",
-            tuple(batches),
-        )
+        """:meth:`append` for many sessions in two statements. Sessions that are gone are left out."""
+        rows = await self.all(_RAISE_HEADS, (json.dumps({one: len(drafts) for one, drafts in batches.items()}),))
         heads = {row["id"]: row["head_seq"] for row in rows}
-        await self._insert({session: batches[session] for session in heads}, heads)
+        await self._insert({session: batches[session] for session in batches if session in heads}, heads)
 
     async def _insert(self, batches: Mapping[str, Sequence[Draft]], heads: Mapping[str, int]) -> None:
+        """``heads``: as they are with these."""
         rows = [
             (session_id, seq, draft.run_id, draft.frame(session_id, seq))
             for session_id, drafts in batches.items()
-            for seq, draft in enumerate(drafts, heads[session_id] + 1)
+            for seq, draft in enumerate(drafts, heads[session_id] - len(drafts) + 1)
         ]
         if not rows:
             return
@@ -108,10 +116,6 @@ class LogRows(CompactionRows):
                 chunk = rows[start : start + size]
                 await self.change(_INSERT_EVENTS[size], [value for row in chunk for value in row])
                 start += size
-        await self.db.executemany(
-            "UPDATE sessions SET head_seq = head_seq + ? WHERE id = ?",
-            [(len(drafts), session_id) for session_id, drafts in batches.items()],
-        )
         offers = [
             (json.dumps(draft.event.value, ensure_ascii=False), session_id)
             for session_id, drafts in batches.items()
