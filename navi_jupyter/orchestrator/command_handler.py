@@ -5,7 +5,6 @@ A command that was accepted before changes nothing and gets the same answer.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from ..errors import CommandNotFound, InterruptNotFound, LeaseLost, LimitReached
 from ..events import Draft, Event, RunStarted, session_event
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
 from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session
-from ..ports.transactions import DEFAULT_LEASE, QueuedPrompt, SessionTx
+from ..ports.transactions import DEFAULT_LEASE, QueuedPrompt, SessionTx, off_loop
 from .prompts import (
     PRIORITIES,
     Admission,
@@ -219,7 +218,7 @@ class CommandHandler:
 
     async def _end_waiting(self, tx: SessionTx, run: Run, ending: Ending) -> None:
         frames = await tx.run_frames(self._session_id, run.id)
-        await close_run(tx, run, ending, await asyncio.to_thread(fold_frames, frames))
+        await close_run(tx, run, ending, await off_loop(lambda: fold_frames(frames)))
 
     async def _decline(self, tx: SessionTx, run: Run, arrival: Arrival) -> None:
         """A message instead of an answer declines what was asked, and is the reason."""

@@ -254,13 +254,15 @@ async def close_orphans(
                 else interrupted(await tx.last_effect(run), given_up=ours)
             )
             if await close_run(tx, run, ending, fold):
-                log.warning("run_interrupted", run_id=run.id, session_id=run.session_id, server=owner.server_id)
                 ended.append(owner)
         for server_id in dead:
             await tx.forget_server(server_id)
         return ended
 
-    return await store.write(unit, durable=True)
+    ended = await store.write(unit, durable=True)
+    for owner in ended:
+        log.warning("run_interrupted", run_id=owner.run_id, session_id=owner.session_id, server=owner.server_id)
+    return ended
 
 
 class OtherServers:

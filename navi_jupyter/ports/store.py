@@ -143,6 +143,7 @@ class SessionStore(
     async def write(self, unit: Callable[[SessionTx], Awaitable[T]], *, durable: bool = False) -> T:
         """Run ``unit`` in a transaction; its return value, once that is committed and its events are published.
 
+        It awaits nothing but the transaction and may run twice (see :mod:`navi_jupyter.ports.transactions`).
         An exception undoes this unit alone. ``durable`` asks that it survives a power cut (an fsync), not only a kill.
         Cancelling the waiter does not undo it. Raises StoreError when the disk refuses.
         """

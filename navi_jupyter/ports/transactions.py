@@ -1,11 +1,22 @@
-"""What a transaction of the session store offers: its view of sessions, logs, prompts, runs and questions."""
+"""What a transaction of the session store offers: its view of sessions, logs, prompts, runs and questions.
+
+A unit of work is an async function of a transaction, and follows two rules, whatever the store is made of:
+
+- It awaits nothing but its transaction. A store may run it where there is no event loop (the one on SQLite runs it in
+  the connection's thread), and other units wait meanwhile. What is slow is done before it; what others change meanwhile
+  is read from the transaction.
+- It may run twice, the first time without effect (a store that is shared by several servers repeats a transaction that
+  another one got in the way of). So it changes nothing but the database and its return value: it emits and notifies
+  nothing, and leaves what it was given as it is. All that follows from it is done after ``write`` has returned.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..commands import Acceptance
 from ..events import Draft
@@ -17,7 +28,17 @@ from .agent import Message, PromptPart
 from .jupyter import NotebookLink
 from .session_list import SessionListTx
 
+T = TypeVar("T")
 DEFAULT_LEASE = timedelta(seconds=ServerLease().duration)  # of a server on itself and on its runs
+
+
+async def off_loop(call: Callable[[], T]) -> T:
+    """What ``call`` returns, without holding up an event loop: from a thread; in a unit that runs in one, at once."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return call()
+    return await asyncio.to_thread(call)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,6 @@ Row and event are written by the same unit of work, so they always agree. Not re
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from ..events import Draft
     from ..model.recalls import Recall
     from ..ports.recalls import RecallState, RecallTx, Seen
-
-_BREATH = 50  # After so many transitions the event loop gets its turn.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,9 +176,7 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
     begun = [report.outcome.run_id for report in reports if isinstance(report.outcome, PromptAccepted)]
     starts = await tx.starts_of(run_id for run_id in begun if run_id is not None) if any(begun) else {}
     steps: list[Step] = []
-    for number, (report, firing_id) in enumerate(zip(reports, ids, strict=True)):
-        if number % _BREATH == _BREATH - 1:
-            await asyncio.sleep(0)
+    for report, firing_id in zip(reports, ids, strict=True):
         firing = firings.get(firing_id)
         if firing is None or _outdated(firing, report):
             continue

@@ -270,21 +270,21 @@ class Scheduler:
         plans, more = await self._planner.take(now)
         lease = Lease(server_id=self._server_id, until=now + LEASE)
 
-        async def unit(tx: RecallTx) -> tuple[int, Sequence[Claimed]]:
-            plans[:] = await current(tx, plans)  # another server, or a user, may have been quicker with some of them
-            claimed = await store_plans(tx, plans, now, lease=lease) if plans else []
-            await self._missed_report.note(tx, plans, now)
+        async def unit(tx: RecallTx) -> tuple[Sequence[Plan | Step], Sequence[Claimed]]:
+            stored = await current(tx, plans)  # another server, or a user, may have been quicker with some of them
+            claimed = await store_plans(tx, stored, now, lease=lease) if stored else []
+            await self._missed_report.note(tx, stored, now)
             claimed += await tx.claim(now=now, server_id=lease.server_id, lease_until=lease.until, limit=BATCH)
-            return len(plans), claimed
+            return stored, claimed
 
         # Before the transaction: when it fails, the next turn plans these again.
         self._more_since = (self._more_since or now) if more else None
-        planned, claimed = await self._store.write(unit)
-        if any(isinstance(plan.state.recall.schedule, When) for plan in plans):
+        stored, claimed = await self._store.write(unit)
+        if any(isinstance(plan.state.recall.schedule, When) for plan in stored):
             self._whens_changed()
-        if any(f.firing.delivery == "pending" for plan in plans if isinstance(plan, Plan) for f in plan.firings):
+        if any(f.firing.delivery == "pending" for plan in stored if isinstance(plan, Plan) for f in plan.firings):
             self._notices_changed()
-        return planned, claimed
+        return len(stored), claimed
 
     def _hand_out(self, claimed: Sequence[Claimed], since: float) -> None:
         """Queue claims for delivery: those of one session one after the other, in the order of their times."""

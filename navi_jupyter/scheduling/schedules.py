@@ -7,7 +7,6 @@ Not responsible for policies (misfire, until, max_fires): ``misfires`` and ``dec
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -22,6 +21,7 @@ from pydantic import TypeAdapter
 from ..clock import find_zone, zone_or_utc
 from ..errors import InvalidSchedule
 from ..model.recalls import Cron, CronSpec, Every, EverySpec, Once, OnceSpec, Schedule, ScheduleSpec, When, WhenSpec
+from ..ports.transactions import off_loop
 from .cron import CronError, compiled, split
 from .event_triggers import resolve_when
 from .instants import DAY, Calendar, WallSteps, changes, offset_at, steps
@@ -62,11 +62,11 @@ def calendar_of(schedule: Cron) -> Calendar:
 
 
 async def load_cron_reader(schedules: Iterable[ScheduleSpec | Schedule | None]) -> None:
-    """Call before reading these on the event loop; None: one that is stored, of any kind."""
+    """Call before reading these, also in a unit of work; None: one that is stored, of any kind."""
     # The first import of croniter takes 70 to 300 ms, in which the loop would stand still: it is made in a thread.
     # Not at the start of a server: many never read a cron expression.
     if "croniter" not in sys.modules and any(each is None or isinstance(each, CronSpec | Cron) for each in schedules):
-        await asyncio.to_thread(import_module, "croniter")
+        await off_loop(lambda: import_module("croniter"))
 
 
 def resolve(spec: ScheduleSpec, *, now: datetime, zone: str) -> Schedule:

@@ -5,7 +5,6 @@ Not responsible for what the transitions mean: that is ``scheduling.decisions``.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
 from abc import abstractmethod
@@ -19,6 +18,7 @@ from ..model.recalls import Firing, FiringAttempt
 from ..model.sessions import Run, RunStatus
 from ..ports.agent import Unrun
 from ..ports.recalls import Claimed, FiringState
+from ..ports.transactions import off_loop
 from .connection import Readers, Statements
 from .rows import (
     FIRING_COLUMNS,
@@ -98,7 +98,7 @@ async def decoded(rows: Sequence[sqlite3.Row], decode: Callable[[Iterable[Any]],
     """The rows as values; many of them are decoded off the event loop."""
     if len(rows) < _MANY:
         return [decode(row) for row in rows]
-    return await asyncio.to_thread(lambda: [decode(row) for row in rows])
+    return await off_loop(lambda: [decode(row) for row in rows])
 
 
 _SAVE_FIRINGS = (
