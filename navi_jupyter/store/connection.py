@@ -1,5 +1,7 @@
-"""Connections to one SQLite file: opened with the right pragmas, and a small pool of readers.
+"""Connections to one SQLite file: opened with the right pragmas, work in their threads, a small pool of readers.
 
+A call of aiosqlite is a round trip to the connection's thread (a hop), which costs several times what SQLite needs for
+a statement. So several statements are given to the thread together (``in_one_hop``).
 Not responsible for what is written or when: that is ``sqlite``.
 """
 
@@ -9,10 +11,12 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiosqlite
 
@@ -21,6 +25,7 @@ from ..errors import NaviError, StoreBusy, StoreDamaged, StoreError
 BUSY_TIMEOUT_MS = 10_000  # how long a statement waits for another process's transaction
 READERS = 3
 ROWS_AT_ONCE = 256  # so that a statement stays well below SQLite's limit of 32766 parameters
+T = TypeVar("T")
 Parameters = Sequence[object] | Mapping[str, object]  # of a statement: for its ``?``, or by their names
 _CLOSED = ("Connection closed", "no active connection")  # aiosqlite's ValueErrors for a connection that was closed
 
@@ -82,10 +87,86 @@ class CommitWatch:
         self._probe.close()
 
 
+class _InThread:
+    """A connection for what runs in its thread: a statement is done when its call returns, and nothing suspends."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self._raw = raw
+
+    async def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        return self._raw.execute(sql, parameters)
+
+    async def execute_fetchall(self, sql: str, parameters: Any = (), /) -> list[Any]:
+        return self._raw.execute(sql, parameters).fetchall()
+
+    async def executemany(self, sql: str, rows: Any, /) -> sqlite3.Cursor:
+        return self._raw.executemany(sql, rows)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._raw.in_transaction
+
+
+SqlConnection = aiosqlite.Connection | _InThread  # what performs statements
+
+
+def inside(db: aiosqlite.Connection) -> SqlConnection:
+    """The connection as :func:`in_one_hop` has it: for its work, and for nothing else."""
+    # aiosqlite has no documented way to run a function in its thread. Without these two names each statement is a hop.
+    raw = getattr(db, "_conn", None) if hasattr(db, "_execute") else None
+    return db if raw is None else _InThread(raw)
+
+
+async def in_one_hop(db: aiosqlite.Connection, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run ``work``, which awaits nothing but the statements of ``inside(db)``, in the connection's thread.
+
+    Cancelled, it goes on there to its end. Raises what ``work`` raises, ValueError when the connection is closed.
+    """
+    if isinstance(inside(db), _InThread):
+        return await db._execute(_drive, work)  # type: ignore[no-any-return, no-untyped-call]  # noqa: SLF001
+    return await work()
+
+
+def _drive(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end without a loop."""
+    coroutine = work()
+    try:
+        awaited = coroutine.send(None)
+        while True:  # raised at the place that awaits: what is around it (a savepoint) is undone as for any error
+            awaited = coroutine.throw(_not_alone(f"awaited {awaited!r}", _names_of(coroutine)))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def _names_of(coroutine: Any) -> Iterator[str]:
+    while coroutine is not None:
+        yield getattr(coroutine, "__qualname__", type(coroutine).__name__)
+        coroutine = getattr(coroutine, "cr_await", None)
+
+
+def without_loop(error: BaseException) -> BaseException:
+    """The error of a unit that asked for the event loop, as one that explains it; any other one as it is."""
+    if not isinstance(error, RuntimeError) or str(error) != "no running event loop":
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    return _not_alone("asked for the event loop", (frame.name for frame in frames))
+
+
+def _not_alone(how: str, names: Iterable[str]) -> RuntimeError:
+    place = " > ".join(list(names)[-3:])
+    return RuntimeError(
+        f"A unit of work has {how} (in {place}). It awaits nothing but its transaction: it runs in the database's"
+        " thread, which has no event loop."
+    )
+
+
 class Statements:
     """Statements on one connection inside a transaction that its owner has begun."""
 
-    db: aiosqlite.Connection
+    db: SqlConnection
 
     async def all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Every row."""
@@ -99,7 +180,7 @@ class Statements:
     async def change(self, sql: str, parameters: Sequence[object] = ()) -> int:
         """Execute; how many rows it touched."""
         cursor = await self.db.execute(sql, parameters)
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
     async def change_many(self, sql: str, rows: Sequence[Sequence[object]]) -> int:
         """Execute ``sql`` with its ``{rows}`` standing for all of ``rows``; how many rows it touched.
@@ -149,8 +230,7 @@ class Readers:
     async def reading(self) -> AsyncIterator[Statements]:
         """One consistent view of the database for several statements. Raises StoreError."""
         connection = await self._free.get()
-        statements = Statements()
-        statements.db = connection
+        statements = _statements(connection)
         try:
             with _explaining():
                 await connection.execute("BEGIN")
@@ -162,6 +242,16 @@ class Readers:
                     await connection.execute("ROLLBACK")
             finally:
                 self._free.put_nowait(connection)
+
+    async def read(self, view: Callable[[Statements], Awaitable[T]]) -> T:
+        """What ``view`` reads of one consistent view of the database: all its statements in one hop. It awaits nothing
+        else. Raises StoreError."""
+        connection = await self._free.get()
+        try:
+            with _explaining():
+                return await in_one_hop(connection, lambda: _read(inside(connection), view))
+        finally:
+            self._free.put_nowait(connection)
 
     async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Every row of one statement. Raises StoreError."""
@@ -176,6 +266,21 @@ class Readers:
         """The first row of one statement, if any."""
         rows = await self.fetch_all(sql, parameters)
         return rows[0] if rows else None
+
+
+def _statements(db: SqlConnection) -> Statements:
+    statements = Statements()
+    statements.db = db
+    return statements
+
+
+async def _read(db: SqlConnection, view: Callable[[Statements], Awaitable[T]]) -> T:
+    await db.execute("BEGIN")
+    try:
+        return await view(_statements(db))
+    finally:
+        with contextlib.suppress(sqlite3.Error, ValueError):
+            await db.execute("ROLLBACK")
 
 
 @contextlib.contextmanager
@@ -204,3 +309,9 @@ def store_error(error: BaseException) -> NaviError:
     if "locked" in text or "busy" in text:
         return StoreBusy(f"The database was locked by another program for too long ({error}). Try again.")
     return StoreError(f"The database refused the change ({error}).")
+
+
+def spoils_all(error: BaseException) -> bool:
+    """Whether it is the database that fails (full, locked), not the unit that asked something wrong."""
+    wrong_statement = 1  # SQLITE_ERROR
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF != wrong_statement

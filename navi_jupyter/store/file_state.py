@@ -6,6 +6,7 @@ also takes a database without its write-ahead log for whole. Not responsible for
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,7 +14,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -208,6 +209,22 @@ class DatabaseFiles:
                 time.sleep(_CHECKPOINT)
         return f"{name} was overwritten with another database, or an older one"
 
+    def look_closely(self) -> str | None:
+        """:meth:`changed`, or :meth:`overwritten`."""
+        return self.changed() or self.overwritten()
+
+    async def copy_to(self, place: Path, back_up: Callable[[sqlite3.Connection], Awaitable[None]]) -> str | None:
+        """Write a copy of the open database; what is wrong with it, when the files were overwritten before it could be
+        made. Raises sqlite3.Error, OSError."""
+        await asyncio.to_thread(place.touch, 0o600, exist_ok=False)
+        try:
+            with closing(sqlite3.connect(place, check_same_thread=False)) as copy:
+                await back_up(copy)
+            return await asyncio.to_thread(self.damage_of_copy, place)
+        except BaseException:
+            place.unlink(missing_ok=True)  # noqa: ASYNC240 - a half copy must not be taken for a whole one
+            raise
+
     def damage_of_copy(self, place: Path) -> str | None:
         """What is wrong with a copy of the open database, as the end of a sentence: None when it is whole and of it.
 
@@ -226,10 +243,10 @@ class DatabaseFiles:
                 raise
             return f"is damaged ({error})"
 
-    def mark(self) -> str:
-        """The statement by which the present transaction records when it was made."""
+    def next_commit(self) -> int:
+        """When the present transaction is made, in microseconds since 1970: later than any before."""
         self._last = max(self._last + 1, time.time_ns() // 1000)
-        return f"UPDATE database_state SET committed_at = max(committed_at + 1, {self._last}), in_use = 1"
+        return self._last
 
     def committed(self) -> None:
         """Record beside the database that this transaction was committed. No disk is waited for."""

@@ -1,8 +1,9 @@
 """The store on one SQLite file, shared by every server of a user.
 
 One writer per process commits all units of work that have gathered while the last commit was in flight (group commit: a
-lone unit waits for nothing, a storm costs few transactions). Each unit runs in a savepoint of its own. What a commit
-appended to logs is handed to listeners after it is durable and before the units' callers go on.
+lone unit waits for nothing, a storm costs few transactions). Each unit runs in a savepoint of its own, and all of a
+commit in one hop: in the connection's thread, from BEGIN to COMMIT. What a commit appended to logs is handed to
+listeners, on the event loop, after it is durable and before the units' callers go on.
 Not responsible for what the units mean.
 """
 
@@ -13,7 +14,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,7 +23,7 @@ import aiosqlite
 from ..clock import until_tick
 from ..errors import NaviError, StoreBusy, StoreError, StoreReplaced
 from ..log_setup import get_logger
-from .connection import CommitWatch, connect, store_error
+from .connection import CommitWatch, SqlConnection, connect, in_one_hop, inside, spoils_all, store_error, without_loop
 from .database_file import prepare
 from .file_state import CommitRecord, DatabaseFiles, rescue_places
 from .recalls import RecallReads, RecallRows
@@ -30,6 +31,7 @@ from .sessions import SessionReads, SessionRows
 
 T = TypeVar("T")
 _LOOK = "SELECT navi_look_at_files((SELECT name FROM database_state), (SELECT committed_at FROM database_state))"
+_MARK = "UPDATE database_state SET committed_at = max(committed_at + 1, ?), in_use = 1"
 log = get_logger("store")
 
 MAX_UNITS = 500  # units per transaction, so that another process's turn comes
@@ -40,33 +42,54 @@ ANSWER_WITHIN = 1.0  # seconds that are waited for the commit that finds it out
 
 OnAppend = Callable[[str, list[tuple[int, str]]], None]
 """Called with what a commit stored in a session's log: (session, [(seq, frame), ...]). Must not block or raise."""
+OnCommit = Callable[[float, int], None]
+"""Called after each commit: the seconds from its first statement to its end, how many units it had. As above."""
 
 
 class Transaction(SessionRows, RecallRows):
     """What a unit of work gets: the writer's connection within an open transaction."""
 
-    def __init__(self, db: aiosqlite.Connection) -> None:
+    def __init__(self, db: SqlConnection) -> None:
         self.db = db
         self.appended = []
 
 
 class _Unit(Generic[T]):
-    """A unit of work and the caller that waits for it."""
+    """A unit of work, what became of it, and the caller that waits for it."""
 
-    __slots__ = ("done", "durable", "work")
+    __slots__ = ("done", "durable", "error", "result", "work")
+    result: T
 
     def __init__(self, work: Callable[[Transaction], Awaitable[T]], *, durable: bool) -> None:
         self.work = work
         self.durable = durable
+        self.error: BaseException | None = None
         self.done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-    def resolve(self, result: T) -> None:
-        if not self.done.done():
-            self.done.set_result(result)
+    def settle(self) -> None:
+        """Answer the caller, unless it was cancelled."""
+        if self.done.done():
+            return
+        if self.error is None:
+            self.done.set_result(self.result)
+        else:
+            self.done.set_exception(self.error)
 
-    def refuse(self, error: BaseException) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
+
+@dataclass(slots=True)
+class _Group:
+    """The units of one transaction, and what became of it."""
+
+    units: list[_Unit[Any]]
+    transaction: Transaction
+    error: Exception | None = None  # why nothing of it is stored, unless that is its lone unit's
+    refused: bool = False  # the files are not those of the path any more
+    files_changed: str | None = None  # what has become of them, if the error made look
+
+    @property
+    def lone_error(self) -> BaseException | None:
+        """The error of its unit, if there is one unit alone: nothing is stored then."""
+        return self.units[0].error if len(self.units) == 1 else None
 
 
 class SqliteStore(SessionReads, RecallReads):
@@ -85,7 +108,9 @@ class SqliteStore(SessionReads, RecallReads):
         self._watch: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()  # set when the watch has something to do before its time
         self._listeners: list[OnAppend] = []
+        self._observers: list[OnCommit] = []
         self._db = db
+        self._inside = inside(db)
         self._units: asyncio.Queue[_Unit[Any] | None] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write_units(), name="navi-store-writer")
         self._closing = False
@@ -196,53 +221,63 @@ class SqliteStore(SessionReads, RecallReads):
 
     async def _commit(self, batch: list[_Unit[Any]]) -> None:
         """One transaction for all of ``batch``. Never raises: each unit's caller learns what became of it."""
-        transaction = Transaction(self._db)
-        done: list[tuple[_Unit[Any], Any]] = []
+        group, began = _Group(batch, Transaction(self._inside)), time.perf_counter()
         try:
-            await self._set_synchronous("FULL" if any(unit.durable for unit in batch) else "NORMAL")
-            refusal = await self._begin()
-            if refusal is not None and self._files.lost:
-                await self._abandon(batch, refusal)
-                return
-            for unit in batch:
-                # What is accepted must not be kept where it will not be found; what has happened is kept with the rest.
-                if unit.done.cancelled() or (refusal is not None and unit.durable):
-                    continue
-                done.append((unit, await self._perform(unit, transaction, alone=len(batch) == 1)))
-            await self._db.execute("COMMIT")
-        except (sqlite3.Error, ValueError) as error:
-            self._tried_at, self._trouble = time.monotonic(), store_error(error)
-            what = await asyncio.to_thread(self._files.changed)  # SQLite fails in its own ways without its files
-            if what is not None and self._refusing is None:
-                self._refuse(what)
-            await self._abandon(batch, self._refusing or self._trouble)
-            return
-        except _RefusedError as refused:
-            await self._abandon(batch, refused.error)
-            return
-        except Exception as error:  # the writer must not end by a defect: every later change would wait for ever
-            log.exception("store_write_broke", units=len(batch))
-            await self._abandon(batch, error)
-            return
-        if refusal is not None:
-            await self._abandon(batch, refusal)
-            return
-        self._files.committed()
-        self._tried_at, self._trouble = time.monotonic(), None
-        self._publish(transaction)
-        for unit, result in done:
-            if isinstance(result, _RefusedError):
-                unit.refuse(result.error)
-            else:
-                unit.resolve(result)
+            await in_one_hop(self._db, lambda: self._perform_all(group))
+        except Exception as error:  # noqa: BLE001 - the connection is closed, or cannot be used
+            group.error = error
+        what = self._files_changed if group.refused else group.files_changed
+        if what is not None and self._refusing is None:
+            self._refuse(what)
+        if isinstance(group.error, sqlite3.Error | ValueError):
+            self._tried_at, self._trouble = time.monotonic(), store_error(group.error)
+            self._abandon(batch, self._refusing or self._trouble)
+        elif group.error is not None:  # the writer must not end by a defect: every later change would wait for ever
+            log.error("store_write_broke", units=len(batch), exc_info=group.error)
+            self._abandon(batch, group.error)
+        elif group.lone_error is not None:
+            self._abandon(batch, group.lone_error)
+        elif group.refused and self._refusing is not None:
+            self._abandon(batch, self._refusing)
+        else:
+            self._tried_at, self._trouble = time.monotonic(), None
+            self._publish(group, time.perf_counter() - began)
 
-    async def _begin(self) -> StoreReplaced | None:
-        """Begin a transaction; the refusal, when it is not in the files of the path any more. Raises sqlite3.Error."""
-        # One call: each is a round trip to the connection's thread, where a file system that hangs does no harm.
-        await self._db.executescript(f"BEGIN IMMEDIATE; {_LOOK}; {self._files.mark()}")
-        if self._files_changed is not None and self._refusing is None:
-            self._refuse(self._files_changed)
-        return self._refusing
+    async def _perform_all(self, group: _Group) -> None:
+        """From BEGIN to COMMIT, or to ROLLBACK: runs in the connection's thread, so that it touches nothing of the
+        loop's. A file system that hangs does no harm there. Raises nothing."""
+        try:
+            await self._set_synchronous("FULL" if any(unit.durable for unit in group.units) else "NORMAL")
+            await self._begin()
+            group.refused = self._files_changed is not None or self._refusing is not None
+            if group.refused and self._files.lost:
+                await self._roll_back()
+                return
+            for unit in group.units:
+                # What is accepted must not be kept where it will not be found; what has happened is kept with the rest.
+                if not (unit.done.cancelled() or (group.refused and unit.durable)):
+                    await self._perform(unit, group.transaction, savepoint=len(group.units) > 1)
+            if group.lone_error is not None:
+                await self._roll_back()
+                return
+            await self._inside.execute("COMMIT")
+            if not group.refused:
+                self._files.committed()
+        except Exception as error:  # noqa: BLE001 - reported by ``_commit``
+            group.error = error
+            if isinstance(error, sqlite3.Error | ValueError):
+                group.files_changed = self._files.changed()  # SQLite fails in its own ways without its files
+            await self._roll_back()
+
+    async def _begin(self) -> None:
+        await self._inside.execute("BEGIN IMMEDIATE")
+        await self._inside.execute(_LOOK)
+        await self._inside.execute(_MARK, (self._files.next_commit(),))
+
+    async def _roll_back(self) -> None:
+        with contextlib.suppress(sqlite3.Error, ValueError):
+            if self._inside.in_transaction:
+                await self._inside.execute("ROLLBACK")
 
     def _refuse(self, what: str) -> None:
         self._refusing = StoreReplaced(f"{what} while the server was running, so nothing is saved any more.")
@@ -254,7 +289,7 @@ class SqliteStore(SessionReads, RecallReads):
         while self._refusing is None and not self._closing:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), until_tick(LOOK_EVERY))
-            what = await asyncio.to_thread(self._look_closely)
+            what = await asyncio.to_thread(self._files.look_closely)
             if what is not None and self._refusing is None:
                 self._refuse(what)
         while self._refusing is not None and not self._rescued:
@@ -266,15 +301,12 @@ class SqliteStore(SessionReads, RecallReads):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), RESCUE_EVERY)
 
-    def _look_closely(self) -> str | None:
-        return self._files.changed() or self._files.overwritten()
-
     async def _rescue(self, refusal: StoreReplaced) -> bool:
         """Write what the open files hold to a new file; whether that was done."""
         for place in rescue_places(self.path):
             try:
                 async with self._write_lock:
-                    damage = await self._copy_to(place)
+                    damage = await self._files.copy_to(place, self._db.backup)
             except (sqlite3.Error, OSError, ValueError) as error:
                 log.error("store_not_kept", place=str(place), error=str(error))
                 continue
@@ -293,58 +325,50 @@ class SqliteStore(SessionReads, RecallReads):
             return True
         return False
 
-    async def _copy_to(self, place: Path) -> str | None:
-        """Write the copy; what is wrong with it, when the files were overwritten before it could be made."""
-        await asyncio.to_thread(place.touch, 0o600, exist_ok=False)
-        try:
-            with closing(sqlite3.connect(place, check_same_thread=False)) as copy:
-                await self._db.backup(copy)
-            return await asyncio.to_thread(self._files.damage_of_copy, place)
-        except BaseException:
-            place.unlink(missing_ok=True)  # noqa: ASYNC240 - a half copy must not be taken for a whole one
-            raise
-
-    async def _perform(self, unit: _Unit[Any], transaction: Transaction, *, alone: bool) -> Any:
-        """The unit's result, or a _RefusedError after undoing it. A lone unit's failure undoes all: no savepoint."""
+    async def _perform(self, unit: _Unit[Any], transaction: Transaction, *, savepoint: bool) -> None:
+        """The unit's result, or its error after undoing it, unless there is no ``savepoint``."""
         mark = len(transaction.appended)
-        if not alone:
-            await self._db.execute("SAVEPOINT unit")
+        if savepoint:
+            await self._inside.execute("SAVEPOINT unit")
         try:
-            result = await unit.work(transaction)
-        except Exception as error:
-            if _spoils_all(error):
+            unit.result = await unit.work(transaction)
+        except (Exception, asyncio.CancelledError) as error:  # no one cancels it: a unit may end as what it waits for
+            if spoils_all(error):
                 raise
-            refused = _RefusedError(store_error(error) if isinstance(error, sqlite3.Error) else error)
-            if alone:
-                raise refused from error
-            await self._db.execute("ROLLBACK TO unit")
-            await self._db.execute("RELEASE unit")
+            unit.error = store_error(error) if isinstance(error, sqlite3.Error) else without_loop(error)
+            if savepoint:
+                await self._inside.execute("ROLLBACK TO unit")
             del transaction.appended[mark:]
-            return refused
-        if not alone:
-            await self._db.execute("RELEASE unit")
-        return result
+        if savepoint:
+            await self._inside.execute("RELEASE unit")
 
-    async def _abandon(self, batch: list[_Unit[Any]], error: BaseException) -> None:
-        with contextlib.suppress(sqlite3.Error, ValueError):
-            if self._db.in_transaction:
-                await self._db.execute("ROLLBACK")
+    def _abandon(self, batch: list[_Unit[Any]], error: BaseException) -> None:
         if isinstance(error, StoreError):  # what else a unit raises is for its caller to report
             log.error("store_write_failed", error=str(error), units=len(batch))
         for unit in batch:
-            unit.refuse(error)
+            unit.error = error
+            unit.settle()
 
     async def _set_synchronous(self, wanted: str) -> None:
         if wanted != self._synchronous:
-            await self._db.execute(f"PRAGMA synchronous = {wanted}")
+            await self._inside.execute(f"PRAGMA synchronous = {wanted}")
             self._synchronous = wanted
 
     def subscribe(self, listener: OnAppend) -> None:
         self._listeners.append(listener)
 
-    def _publish(self, transaction: Transaction) -> None:
+    def observe_commits(self, observer: OnCommit) -> None:
+        self._observers.append(observer)
+
+    @property
+    def waiting_units(self) -> int:
+        """How many units of work wait for the commit in progress."""
+        return self._units.qsize()
+
+    def _publish(self, group: _Group, seconds: float) -> None:
+        """After a commit: first the listeners, then the units' callers."""
         by_session: dict[str, list[tuple[int, str]]] = {}
-        for session_id, seq, frame in transaction.appended:
+        for session_id, seq, frame in group.transaction.appended:
             by_session.setdefault(session_id, []).append((seq, frame))
         for session_id, frames in by_session.items():
             for listener in self._listeners:
@@ -353,21 +377,14 @@ class SqliteStore(SessionReads, RecallReads):
                 except Exception:
                     # The writer serves everybody: one listener's defect must not end it.
                     log.exception("listener_failed", session_id=session_id)
+        for unit in group.units:
+            unit.settle()
+        for observer in self._observers:
+            try:
+                observer(seconds, len(group.units))
+            except Exception:
+                log.exception("commit_observer_failed")
 
 
 async def _nothing(_: Transaction) -> None:
     """A unit that shows whether anything can be committed."""
-
-
-class _RefusedError(Exception):
-    """A unit raised; carries the error for its caller."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _spoils_all(error: Exception) -> bool:
-    """Whether it is the database that fails (full, locked), not the unit that asked something wrong."""
-    wrong_statement = 1  # SQLITE_ERROR
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF != wrong_statement

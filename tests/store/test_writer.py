@@ -9,6 +9,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -87,15 +88,15 @@ async def test_a_unit_that_fails_undoes_itself_alone(tmp_path: Path) -> None:
 
 async def test_a_waiter_that_is_cancelled_does_not_undo_what_it_waits_for(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        began, go_on = asyncio.Event(), asyncio.Event()
+        began, go_on = threading.Event(), threading.Event()
 
         async def unit(tx: Transaction) -> int:
             began.set()
-            await go_on.wait()
+            go_on.wait()
             return await tx.append("s_1", [draft(1)])
 
         waiter = asyncio.create_task(store.write(unit))
-        await began.wait()
+        await asyncio.to_thread(began.wait)
         waiter.cancel()
         await asyncio.gather(waiter, return_exceptions=True)
         go_on.set()
