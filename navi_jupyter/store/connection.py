@@ -27,6 +27,7 @@ READERS = 3
 ROWS_AT_ONCE = 256  # so that a statement stays well below SQLite's limit of 32766 parameters
 T = TypeVar("T")
 Parameters = Sequence[object] | Mapping[str, object]  # of a statement: for its ``?``, or by their names
+_ASYNCIO = Path(asyncio.__file__).parent
 _CLOSED = ("Connection closed", "no active connection")  # aiosqlite's ValueErrors for a connection that was closed
 
 
@@ -149,9 +150,10 @@ def _names_of(coroutine: Any) -> Iterator[str]:
 
 def without_loop(error: BaseException) -> BaseException:
     """The error of a unit that asked for the event loop, as one that explains it; any other one as it is."""
-    if not isinstance(error, RuntimeError) or str(error) != "no running event loop":
+    frames = traceback.extract_tb(error.__traceback__) if isinstance(error, RuntimeError | AttributeError) else None
+    # An event or a queue finds no loop either, and fails by that in asyncio itself.
+    if not frames or (str(error) != "no running event loop" and _ASYNCIO not in Path(frames[-1].filename).parents):
         return error
-    frames = traceback.extract_tb(error.__traceback__)
     return _not_alone("asked for the event loop", (frame.name for frame in frames))
 
 

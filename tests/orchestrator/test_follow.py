@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import random
+import threading
 from collections.abc import Iterable
 from contextlib import aclosing
 from datetime import timedelta
@@ -319,10 +320,10 @@ async def test_the_log_knows_how_far_its_followers_are_behind(tmp_path: Path) ->
 async def test_deltas_that_gather_while_the_database_is_busy_become_one_event(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
-        release = asyncio.Event()
+        release = threading.Event()
 
         async def hold(tx: Any) -> None:
-            await release.wait()
+            release.wait()  # in the database's thread
 
         run = await w.prompt(sid, "wait")
         await w.streaming(sid, run.run_id)
@@ -346,10 +347,10 @@ async def test_deltas_that_gather_while_the_database_is_busy_become_one_event(tm
 async def test_a_writer_waits_when_too_much_waits_for_the_database(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
-        release = asyncio.Event()
+        release = threading.Event()
 
         async def hold(tx: Any) -> None:
-            await release.wait()
+            release.wait()  # in the database's thread
 
         run = await w.prompt(sid, "say 100000")
         await w.until(sid, lambda e: "delta" in e["event"] and e["event"]["messageId"] != e["run_id"])

@@ -113,7 +113,12 @@ async def gives_the_loop_its_turn(tx: Transaction) -> None:
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("unit", [asks_the_loop, gives_the_loop_its_turn])
+async def waits_for_others(tx: Transaction) -> None:
+    await append(tx, 0)
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("unit", [asks_the_loop, gives_the_loop_its_turn, waits_for_others])
 async def test_a_unit_that_awaits_something_else_is_refused_by_name_and_the_others_are_stored(
     tmp_path: Path, unit: Any
 ) -> None:
