@@ -152,12 +152,16 @@ class InterruptQueries(Readers):
         return [interrupt_of(row) for row in rows]
 
     async def paused(self, run_id: str) -> Paused | None:
-        async with self.reading() as view:
-            row = await view.one("SELECT conversation FROM runs WHERE id = ? AND ended_at IS NULL", (run_id,))
-            rows = await view.all(f"SELECT * FROM interrupts WHERE {OF_LAST_PAUSE} ORDER BY number", (run_id, run_id))
-        if row is None or not rows:
-            return None
-        return Paused(conversation=row["conversation"], interrupts=tuple(interrupt_of(one) for one in rows))
+        async def view(statements: Statements) -> Paused | None:
+            row = await statements.one("SELECT conversation FROM runs WHERE id = ? AND ended_at IS NULL", (run_id,))
+            rows = await statements.all(
+                f"SELECT * FROM interrupts WHERE {OF_LAST_PAUSE} ORDER BY number", (run_id, run_id)
+            )
+            if row is None or not rows:
+                return None
+            return Paused(conversation=row["conversation"], interrupts=tuple(interrupt_of(one) for one in rows))
+
+        return await self.read(view)  # in one hop: each start of a run asks
 
     async def ready_sessions(self) -> Sequence[str]:
         return [row["session_id"] for row in await self.fetch_all(_READY)]
