@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from .. import __version__
 from .process.garbage_collection import GarbageCollection
-from .process.measures import GcPauses, LoopLag
+from .process.measures import GcPauses, Histogram, LoopLag
 
 __all__ = ["Figures", "LoopLag", "NaviCollector", "ProcessMeasures"]
 
@@ -30,6 +30,8 @@ HEALTH = {
     "loop_lag_ms": "navi_loop_lag_seconds",
     "gc_pause_ms": "navi_gc_pause_longest_seconds",
     "garbage_collection": "navi_gc_tuned",
+    "commit_ms": "navi_commit_longest_seconds",
+    "write_queue": "navi_write_queue_units",
     "runs_waiting": "navi_run_slots_waiting",
     "prompts_queued": "navi_prompts_queued",
     "follower_lag": "navi_follower_lag_events",
@@ -43,6 +45,7 @@ _GAUGES = {
     "navi_followers": "Open sockets, streams and long polls",
     "navi_recalls_open": "Recalls that are not over, as of the last sweep",
     "navi_transcripts_saved": "1 where notebooks are saved with answers and transcripts, else 0",
+    "navi_write_queue_units": "Changes of the database that wait for the next commit",
     "navi_run_slots_waiting": "Sessions with a run that waits for a slot (max_concurrent_runs)",
     "navi_prompts_queued": "Runs that wait in the queues of all sessions of the database, as of the last renewal",
     "navi_follower_lag_events": "Events by which the follower that is behind most is behind the log",
@@ -52,12 +55,14 @@ _GAUGES = {
 _LAG = "navi_loop_lag_seconds"
 _PAUSE = "navi_gc_pause_longest_seconds"
 _TUNED = "navi_gc_tuned"
+_COMMIT = "navi_commit_longest_seconds"
 _DELIVERED = "navi_events_delivered"
 _HISTOGRAMS = {
     "navi_loop_turn_seconds": "How long the turns of the event loop were, and how late it was woken",
     "navi_gc_pause_seconds": "How long garbage collection held up the process, by generation",
+    "navi_commit_seconds": "How long commits to the database took",
 }
-NAMES = (*_GAUGES, _DELIVERED, "navi_health_status", "navi_build_info", _LAG, _PAUSE, _TUNED, *_HISTOGRAMS)
+NAMES = (*_GAUGES, _DELIVERED, "navi_health_status", "navi_build_info", _LAG, _PAUSE, _TUNED, _COMMIT, *_HISTOGRAMS)
 
 Figures = Mapping[str, float]
 
@@ -69,6 +74,8 @@ class ProcessMeasures:
         """``collection``: left out, garbage collection is left as it is."""
         self.lag = LoopLag()
         self.pauses = GcPauses()
+        self.commits = Histogram()
+        """Filled by the runtime, from the store."""
         self.collection = collection or GarbageCollection(tuned=False)
 
     def metrics(self) -> Iterator[Metric]:
@@ -84,14 +91,16 @@ class ProcessMeasures:
         yield GaugeMetricFamily(
             _TUNED, "1 where garbage collection is tuned, else 0", float(self.collection.in_force == "tuned")
         )
-        turns, pauses = (
+        yield GaugeMetricFamily(_COMMIT, "The longest commit of the last ten to twenty seconds", self.commits.longest)
+        turns, pauses, commits = (
             HistogramMetricFamily(name, meaning, labels=["generation"] if "gc" in name else [])
             for name, meaning in _HISTOGRAMS.items()
         )
         turns.add_metric([], self.lag.turns.buckets(), self.lag.turns.total)
         for generation, histogram in self.pauses.by_generation.items():
             pauses.add_metric([str(generation)], histogram.buckets(), histogram.total)
-        yield from (turns, pauses)
+        commits.add_metric([], self.commits.buckets(), self.commits.total)
+        yield from (turns, pauses, commits)
 
 
 class NaviCollector(Collector):

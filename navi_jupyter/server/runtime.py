@@ -91,6 +91,7 @@ async def runtime(
     async with AsyncExitStack() as stack:
         stores = await build_store(settings)
         stack.push_async_callback(stores.sessions.close)
+        stores.sessions.observe_commits(lambda seconds, _: process.commits.note(seconds))
         spans = await asyncio.to_thread(
             opened, switched_on=settings.otel, content=settings.otel_content, version=__version__
         )

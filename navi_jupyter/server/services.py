@@ -350,6 +350,7 @@ class Services:
             "navi_runs_active": stats.runs,
             "navi_followers": stats.followers,
             "navi_recalls_open": self.recalls.scheduler.open,
+            "navi_write_queue_units": self.sessions.store.waiting_units,
             "navi_run_slots_waiting": stats.waiting,
             "navi_prompts_queued": stats.queued,
             "navi_follower_lag_events": behind.most,

@@ -48,13 +48,23 @@ async def test_every_figure_of_health_is_on_the_page_with_the_same_value(api: Ap
     }  # no user's name
     assert samples["navi_build_info", (("version", __version__),)] == 1
     assert states(samples) == {"ok": 1, "starting": 0, "failed": 0, "stopping": 0}
-    for field in ("sessions", "runs", "followers", "recalls", "runs_waiting", "prompts_queued", "follower_lag"):
+    assert samples["navi_commit_longest_seconds", ()] > 0  # a session was made
+    for field in (
+        "write_queue",
+        "sessions",
+        "runs",
+        "followers",
+        "recalls",
+        "runs_waiting",
+        "prompts_queued",
+        "follower_lag",
+    ):
         assert samples[metrics.HEALTH[field], ()] == health[field]
     assert samples["navi_transcripts_saved", ()] == health["save_transcripts"]
     assert samples["navi_database_notice", ()] == 0
     assert 0 <= samples["navi_loop_lag_seconds", ()] < 60
     assert samples["navi_gc_tuned", ()] == (health["garbage_collection"] == "tuned")
-    for histogram in ("navi_loop_turn_seconds", "navi_gc_pause_seconds"):
+    for histogram in ("navi_loop_turn_seconds", "navi_gc_pause_seconds", "navi_commit_seconds"):
         counts = [value for (name, _), value in samples.items() if name == f"{histogram}_count"]
         assert sum(counts) > 0
 

@@ -490,6 +490,8 @@ export interface Health {
   readonly loop_lag_ms: number;
   readonly gc_pause_ms: number;
   readonly garbage_collection: "tuned" | "untouched";
+  readonly commit_ms: number;
+  readonly write_queue: number;
   readonly runs_waiting: number;
   readonly follower_lag: number;
   readonly prompts_queued: number;

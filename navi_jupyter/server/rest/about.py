@@ -34,6 +34,8 @@ async def health(call: Call) -> HttpReply:
             loop_lag_ms=process.lag.milliseconds,
             gc_pause_ms=process.pauses.milliseconds,
             garbage_collection=process.collection.in_force,
+            commit_ms=round(process.commits.longest * 1000, 2),
+            write_queue=call.sessions.store.waiting_units,
             runs_waiting=stats.waiting,
             follower_lag=call.sessions.orchestrator.log.lag().most,
             prompts_queued=stats.queued,

@@ -196,6 +196,8 @@ class Health(Value):
     loop_lag_ms: float  # the longest delay of the event loop seen in the last ten seconds
     gc_pause_ms: float = 0.0  # the longest pause of garbage collection in that time
     garbage_collection: Literal["tuned", "untouched"] = "untouched"  # as it is now: see the setting
+    commit_ms: float = 0.0  # the longest commit to the database in that time
+    write_queue: int = 0  # changes of the database that wait for the next commit
     runs_waiting: int = 0  # sessions whose run waits for a slot (`max_concurrent_runs`)
     follower_lag: int = 0  # events by which the follower that is behind most is behind the log
     prompts_queued: int = 0  # runs that wait in the queues of all sessions of the database, a moment ago
