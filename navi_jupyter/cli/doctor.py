@@ -19,6 +19,7 @@ from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from jupyter_core.paths import jupyter_config_path, jupyter_path
@@ -158,7 +159,7 @@ def database() -> Iterator[Finding]:
 def _existing(path: Path) -> Finding:
     """The file that exists, opened read-only."""
     from ..store.damage import APPLICATION_ID, notice
-    from ..store.database_file import SCHEMA_VERSION
+    from ..store.database_file import REWRITTEN_BYTES, SCHEMA_VERSION
     from ..store.file_state import damage_of
 
     # Reading makes companion files. Without a -wal file no server has it open, and immutable=1 prevents them.
@@ -168,19 +169,16 @@ def _existing(path: Path) -> Finding:
             found = connection.execute("PRAGMA user_version").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             damage = damage_of(connection)
+            pages = "page_size * freelist_count FROM pragma_page_size, pragma_freelist_count, pragma_auto_vacuum"
+            unused = connection.execute(f"SELECT {pages} WHERE auto_vacuum <> 2").fetchone()
     except sqlite3.Error as problem:
-        return Finding(
-            "database",
-            "fail",
-            f"{path} cannot be read: {problem}",
-            "check the permissions of the file, or restore a backup",
-        )
+        fix = "check the permissions of the file, or restore a backup"
+        return Finding("database", "fail", f"{path} cannot be read: {problem}", fix)
     if application != APPLICATION_ID and found:
         return Finding("database", "fail", f"{path} is another program's database", MOVE)
     if damage is not None:
-        return Finding(
-            "database", "fail", f"{path} is damaged: {damage}", "restore a backup, or try: sqlite3 <file> .recover"
-        )
+        fix = "restore a backup, or try: sqlite3 <file> .recover"
+        return Finding("database", "fail", f"{path} is damaged: {damage}", fix)
     if found > SCHEMA_VERSION:
         text = f"{path} was written by a newer navi-jupyter (schema {found}; this one knows {SCHEMA_VERSION})"
         return Finding("database", "fail", text, upgrade_command())
@@ -189,6 +187,12 @@ def _existing(path: Path) -> Finding:
             "database", "warn", f"{path} opens. {kept}", "move the damaged file away when you no longer need it"
         )
     size = path.stat().st_size / 1e6
+    if (
+        unused and unused[0] > 4e6 and path.stat().st_size > REWRITTEN_BYTES
+    ):  # a smaller file is written anew at a start
+        text = f"{path} opens, is whole ({size:.1f} MB); {unused[0] / 1e6:.1f} MB of it are unused, and it keeps them"
+        fix = f"stop all servers, then: sqlite3 {quote(str(path))} 'PRAGMA auto_vacuum = INCREMENTAL; VACUUM'"
+        return Finding("database", "warn", text, fix)
     older = "" if found == SCHEMA_VERSION else f", to be migrated to {SCHEMA_VERSION}"
     return Finding("database", "ok", f"{path} opens, is whole ({size:.1f} MB, schema {found}{older})")
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from ..clock import ClockSteps, boot_time, now, until_tick
 from ..errors import NaviError
@@ -27,6 +27,7 @@ from .servers import JudgedByLease, Trust, always, close_orphans, has_exited, ne
 from .session_actor import SessionActor
 
 log = get_logger("orchestrator")
+T = TypeVar("T")
 
 LOOK_EVERY = 0.05  # seconds between looks for commits of other servers, while somebody follows or a run goes on
 LOOK_ALONE = 0.25  # the same while there is no other server: a new one lets clients in so long after it registered
@@ -34,9 +35,7 @@ LOOK_IDLE = 1.0  # the same while nothing is followed and nothing runs
 PEERS_EVERY = 1.0
 """Seconds between looks for other servers of this machine that have exited: a read of a few rows. At the second look
 that finds it gone its runs are taken over: what it had begun in kernels and MCP servers has ended by then, too."""
-QUESTIONS_EVERY = (
-    0.5  # seconds between looks for expired questions and for runs that can go on, where there may be some
-)
+QUESTIONS_EVERY = 0.5  # seconds between looks for expired questions and for runs that can go on, if there may be some
 COMPACT_FIRST = 5.0  # seconds after the start, so that a server that never lives long compacts as well
 COMPACT_EVERY = 300.0  # seconds until the next look, once there is nothing left to compact
 COMPACT_PAUSE = 0.5  # seconds between two transactions that compact: others have their turn
@@ -383,18 +382,19 @@ async def _write(store: SessionStore, steps: Sequence[_Step]) -> None:
                 await tx.fold_events(run.session_id, folding.folded, folding.dropped)
             await tx.note_folded(run.session_id, run.run_id, folding.stretches, complete=step.rest is None)
 
-    await _give_way(store, unit)
+    await give_way(store, unit)
 
 
 async def give_back(store: SessionStore) -> None:
     """Give unused pages of the file back to the file system, a few at a time, and keep some."""
     while (free := await store.free_pages()) > FREE_PAGES:
         pages = min(PAGES_AT_ONCE, free - FREE_PAGES)
-        await _give_way(store, lambda tx, pages=pages: tx.give_back(pages))  # type: ignore[misc]
+        await give_way(store, lambda tx, pages=pages: tx.give_back(pages))  # type: ignore[misc]
 
 
-async def _give_way(store: SessionStore, unit: Callable[[SessionTx], Awaitable[None]]) -> None:
+async def give_way(store: SessionStore, unit: Callable[[SessionTx], Awaitable[T]]) -> T:
     """Writes, then leaves the database to others for as long: another process tries only now and then."""
     began = boot_time()
-    await store.write(unit)
+    result = await store.write(unit)
     await asyncio.sleep(boot_time() - began)
+    return result

@@ -34,7 +34,7 @@ from .run_slots import RunSlots
 from .servers import Trust, close_orphans, has_exited, this_server
 from .session_actor import Close, Poke, SessionActor, Submitted
 from .session_directory import SessionDirectory, accept_any, no_model
-from .session_list.retention import remove_session, set_deleted
+from .session_list.retention import remove_session, set_deleted, set_removed
 
 log = get_logger("orchestrator")
 
@@ -230,7 +230,7 @@ class Orchestrator:
         if self._shared is None or self._recalls is None:
             raise NotReady("Navi is stopping with this server.")
         live = self._actors.get(session_id)
-        remove = remove_session if forever else set_deleted
+        remove = set_removed if forever else set_deleted
         # First the rows, then the run: what it still writes finds no session and is dropped.
         await self._recalls.end_with_session(session_id, lambda tx: remove(tx, session_id))
         if live is not None:
@@ -240,6 +240,8 @@ class Orchestrator:
             actor.put(Close())
             await asyncio.wait([task], timeout=self.settings.stop_deadline)
         self.log.close_session(session_id)
+        if forever:
+            await remove_session(self._store, session_id)
 
     async def submit(
         self,

@@ -94,6 +94,13 @@ class SessionListTx(Protocol):
     async def deleted_session(self, session_id: str) -> Session | None:
         """A session that was deleted and can still be restored."""
 
+    async def begin_removal(self, session_id: str, *, deleted_before: datetime | None = None) -> bool:
+        """Have a session that was deleted (before this) be removed for good: it cannot be restored from now on. Whether
+        there is such a one."""
+
+    async def remove_piece(self, session_id: str) -> bool:
+        """Remove some rows of a session whose removal has begun; False: ``delete_session`` takes the rest."""
+
     async def share(self, session_id: str, user_id: str, *, at: datetime) -> None:
         """Let this user read the session. Without effect where that is so."""
 
@@ -157,7 +164,7 @@ class SessionListReads(Protocol):
         """All runs that are over, in the order of the conversation, with those that were merged into them."""
 
     async def deleted_before(self, at: datetime, *, limit: int) -> Sequence[str]:
-        """Sessions that were deleted before this, the longest ago first."""
+        """Sessions that were deleted before this, the longest ago first; before them those whose removal has begun."""
 
 
 class TextIndex(Protocol):

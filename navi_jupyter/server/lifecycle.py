@@ -33,7 +33,8 @@ State = Literal["starting", "ok", "failed", "stopping"]
 GRACE = 10.0  # seconds that a request waits for the end of the start: on a busy machine that takes more than a moment
 RETRY = 1.0  # seconds between two attempts to start while another program locks the database
 IMPORTS_AFTER = 10.0  # seconds from the start until the packages of models are imported, at least
-IMPORTS_SHARE = 0.2  # of that time the loop is at work at most; else it is waited for as long again
+IMPORTS_AGAIN = 2.0  # seconds until it is looked again, where the loop was at work then: pauses can be short
+IMPORTS_SHARE = 0.2  # of that time the loop is at work at most
 FREEZE_AFTER = 2.0  # seconds without a run after which these packages are left out of garbage collection
 LONGEST_RETRY = 30.0  # seconds between two attempts after the first ones, while the database cannot be used
 
@@ -149,8 +150,9 @@ class Lifecycle:
             return services.sessions.orchestrator.stats().runs > 0
 
         # Not at once: a server that lives for some seconds pays nothing, and a page that is opened now comes first.
-        while not await lag.idle(IMPORTS_AFTER, share=IMPORTS_SHARE):
-            pass
+        after = IMPORTS_AFTER
+        while not await lag.idle(after, share=IMPORTS_SHARE):
+            after = IMPORTS_AGAIN
         try:
             await services.agent.choice.import_ahead()
         except Exception:  # noqa: BLE001 - the first run will import, and report what is wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from navi_jupyter.store.database_file import prepare
 from tests.support.server import ROOT, JupyterServer
 
 SECRET = "sk-this-must-never-be-shown"
@@ -249,3 +252,23 @@ def test_what_a_server_sends_by_itself_is_named_without_its_secrets(place: Place
     assert secret not in json.dumps(findings)
     _, findings = place.examine(NAVI_OTEL="true", OTEL_SDK_DISABLED="true")
     assert findings["otel"][0]["status"] == "warn"
+
+
+def test_a_large_database_that_keeps_its_unused_pages_is_named_with_the_command_that_gives_them_back(
+    place: Place,
+) -> None:
+    asyncio.run(prepare(place.database))
+    with closing(sqlite3.connect(place.database)) as db:
+        db.executescript(
+            "PRAGMA auto_vacuum = NONE; VACUUM; CREATE TABLE large (content BLOB);"
+            "INSERT INTO large SELECT zeroblob(1000000) FROM (VALUES (1), (2), (3), (4), (5)) a,"
+            " (VALUES (1), (2), (3), (4)) b; DROP TABLE large;"
+        )
+    _, found = place.examine()
+    (finding,) = [one for one in found["database"] if "unused" in one["text"]]
+    assert finding["status"] == "warn"
+    assert "20.0 MB of it are unused" in finding["text"]
+    with closing(sqlite3.connect(place.database)) as db:
+        db.executescript(finding["fix"].split("'")[-2])  # what is in quotes
+    assert place.database.stat().st_size < 2_000_000
+    assert statuses(place.examine()[1]["database"]) == ["ok", "ok"]

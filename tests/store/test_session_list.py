@@ -9,16 +9,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.sessions import USER, Run, RunStatus, Session, TitleSource
+from navi_jupyter.orchestrator.session_list.retention import remove_session
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.session_list import SessionFilter
 from navi_jupyter.store import database_file
 from navi_jupyter.store.session_list.index import SearchIndex
+from navi_jupyter.store.session_list.listing import PIECE_ROWS
 from navi_jupyter.store.session_list.search import match_expression
 from navi_jupyter.store.sqlite import SqliteStore, Transaction
 
@@ -240,7 +244,7 @@ async def test_the_runs_of_an_earlier_version_are_taken_in_afterwards_and_until_
             message = {"id": f"m{number}", "role": "user", "content": f"old prompt {number}", "run_id": "r", "at": "x"}
             db.execute(
                 "INSERT INTO runs (id, session_id, command_id, status, origin_kind, user_id, model, prompt, first_seq,"
-                " created_at, started_at, ended_at, transcript) VALUES"
+                "  created_at, started_at, ended_at, transcript) VALUES"
                 " (?, 's1', ?, 'completed', 'user', 'ada', 'offline', 'x', 1, 2, 3, 4, ?)",
                 (f"r{number}", f"c{number}", json.dumps([message | {"origin": {"kind": "user"}, "tool_calls": []}])),
             )
@@ -294,3 +298,78 @@ async def test_a_list_has_ones_own_sessions_and_those_that_are_shared_in_one_ord
         assert sorted(await shown(SessionFilter.ALL)) == ["a1", "a2", "b2"]
         assert sorted(await shown(SessionFilter.ACTIVE, "bob")) == ["b1", "b2"]
         assert await shown(SessionFilter.ACTIVE, "carl") == []
+
+
+async def fill(store: SqliteStore, session_id: str, runs: int, events: int) -> None:
+    """Finished runs with a log, questions and texts in the search."""
+    await store.write(lambda tx: _add(tx, session_id, ["a prompt", "an answer"], "ada", "untitled"))
+    await indexed(store)
+
+    async def unit(tx: Transaction) -> None:
+        for number in range(runs):
+            name = f"{session_id}{number}"
+            await tx.change(
+                "INSERT INTO runs (id, session_id, command_id, status, origin_kind, user_id, model, prompt, first_seq,"
+                " created_at, ended_at, transcript) VALUES"
+                " (?, ?, ?, 'completed', 'user', 'ada', 'm', 'p', 1, 1, 2, '[]')",
+                (name, session_id, name),
+            )
+            await tx.change(
+                "INSERT INTO interrupts (id, session_id, run_id, kind, message, durable, created_at, status)"
+                " VALUES (?, ?, ?, 'approval', 'May I?', 1, 1, 'resolved')",
+                (name, session_id, name),
+            )
+        draft = Draft(Custom(name="navi.kernel", value={"pad": "x" * 20_000}), run_id=None, origin=USER, at=START)
+        await tx.append(session_id, [draft] * events)
+
+    await store.write(unit)
+
+
+async def rows_of(store: SqliteStore, session_id: str) -> int:
+    """In all tables that have rows of a session."""
+    tables = ("runs", "events", "commands", "interrupts", "message_texts", "compactions")
+    sums = " + ".join(f"(SELECT count(*) FROM {table} WHERE session_id = :s)" for table in tables)
+    return int((await store.fetch_all(f"SELECT {sums} AS n", {"s": session_id}))[0]["n"])
+
+
+async def test_a_session_is_removed_in_pieces_and_a_removal_that_was_cut_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as store:
+        await fill(store, "gone", runs=450, events=300)
+        await fill(store, "kept", runs=3, events=3)
+        kept = await rows_of(store, "kept")
+        await store.write(lambda tx: tx.change_session("gone", {"deleted_at": START}))
+        assert not await store.write(lambda tx: tx.begin_removal("gone", deleted_before=START))
+        assert not await store.write(lambda tx: tx.begin_removal("kept"))
+        assert await store.write(lambda tx: tx.begin_removal("gone", deleted_before=START + timedelta(seconds=1)))
+        # From then on it cannot come back: there may be half of it.
+        assert await store.write(lambda tx: tx.deleted_session("gone")) is None
+        assert await store.sessions("ada", limit=9, show=SessionFilter.DELETED) == ([], None)
+
+        write, sizes = store.write, list[int]()
+
+        async def counted(unit: Any, **more: Any) -> Any:
+            if len(sizes) == 4:
+                raise KeyboardInterrupt  # the process ends here
+            before = await rows_of(store, "gone")
+            result = await write(unit, **more)
+            sizes.append(before - await rows_of(store, "gone"))
+            return result
+
+        monkeypatch.setattr(store, "write", counted)
+        with pytest.raises(KeyboardInterrupt):
+            await remove_session(store, "gone")
+        assert max(sizes) <= PIECE_ROWS
+        assert await store.deleted_before(START, limit=9) == ["gone"]  # found at the next look, by any server
+        sizes.clear()
+        sizes += [0] * 5
+        await remove_session(store, "gone")
+        assert max(sizes) <= PIECE_ROWS
+        assert sum(1 for size in sizes if 45 <= size <= 60) >= 4  # of events: by their size, a megabyte
+        assert await rows_of(store, "gone") == 0
+        assert await store.deleted_before(START, limit=9) == []
+        assert await rows_of(store, "kept") == kept
+        assert await store.fetch_all("PRAGMA foreign_key_check") == []
+        left = await store.fetch_all("SELECT count(*) AS n FROM message_index")
+        assert left[0]["n"] == (await store.fetch_all("SELECT count(*) AS n FROM message_texts"))[0]["n"]

@@ -1,4 +1,5 @@
-"""Sessions that leave the list, and come back: archived, deleted, restored, removed for good. Each in a transaction.
+"""Sessions that leave the list, and come back: archived, deleted, restored, removed for good. Each in a transaction,
+but for the removal.
 
 What can be restored is whole: its run is ended as one that was stopped, its questions are withdrawn, its waiting
 prompts are taken out of the queue. Not responsible for its recalls (``scheduling``) or for what works in memory
@@ -13,15 +14,32 @@ from ...clock import now
 from ...errors import SessionNotFound
 from ...events import Draft, session_event
 from ...model.sessions import USER, NotebookLinkState, RunStatus, Session
+from ...ports.store import SessionStore
 from ...ports.transactions import SessionTx
+from ..maintenance import give_way
 from ..prompts import queue_event
 from ..run_endings import Ending, close_run
 from ..transcript import fold_frames
 
 
-async def remove_session(tx: SessionTx, session_id: str) -> None:
-    """With its log and its runs, for good."""
-    await tx.delete_session(session_id)
+async def set_removed(tx: SessionTx, session_id: str) -> None:
+    """As :func:`set_deleted`, with no way back. Its rows are then removed by :func:`remove_session`."""
+    await set_deleted(tx, session_id)
+    await tx.begin_removal(session_id)
+
+
+async def remove_session(store: SessionStore, session_id: str) -> None:
+    """Remove what :meth:`SessionTx.begin_removal` has marked, a piece at a time: others write in between. Killed within
+    it, it goes on at the next look for deleted sessions, of any server."""
+
+    async def piece(tx: SessionTx) -> bool:
+        if await tx.remove_piece(session_id):
+            return True
+        await tx.delete_session(session_id)
+        return False
+
+    while await give_way(store, piece):
+        pass
 
 
 async def set_deleted(tx: SessionTx, session_id: str) -> None:

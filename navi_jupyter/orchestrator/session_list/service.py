@@ -22,7 +22,7 @@ from ...ports.store import RecallsOfSession, SessionStore
 from ...ports.transactions import SessionTx
 from ...text import truncate
 from .forks import fork_of
-from .retention import set_archived, set_restored
+from .retention import remove_session, set_archived, set_restored
 
 if TYPE_CHECKING:
     from ...model.sessions import Run
@@ -270,9 +270,14 @@ class SessionListService:
 
     async def purge(self) -> int:
         """Remove for good what was deleted longer ago than ``KEPT_FOR``; how many sessions."""
-        removed = 0
-        while found := await self._store.deleted_before(now() - KEPT_FOR, limit=1):
+        removed, before = 0, now() - KEPT_FOR
+        while found := await self._store.deleted_before(before, limit=1):
             for session_id in found:
-                await self._store.write(lambda tx, gone=session_id: tx.delete_session(gone))  # type: ignore[misc]
-                removed += 1
+
+                async def begin(tx: SessionTx, gone: str = session_id) -> bool:
+                    return await tx.begin_removal(gone, deleted_before=before)
+
+                if await self._store.write(begin):  # else it was restored a moment ago
+                    await remove_session(self._store, session_id)
+                    removed += 1
         return removed

@@ -24,10 +24,11 @@ _PAGE = (
     " AND (updated_at < :at OR (updated_at = :at AND id > :last)) AND (:path IS NULL OR notebook_path = :path)"
     " ORDER BY updated_at DESC, id LIMIT :limit"
 )
+_GOING = 0  # as the time of its deletion: it is being removed, a piece at a time, and cannot be restored any more
 _OWN = {
     SessionFilter.ACTIVE: "archived_at IS NULL AND deleted_at IS NULL",
     SessionFilter.ARCHIVED: "archived_at IS NOT NULL AND deleted_at IS NULL",
-    SessionFilter.DELETED: "deleted_at IS NOT NULL",
+    SessionFilter.DELETED: f"deleted_at > {_GOING}",
     SessionFilter.SHARED: "false",
     SessionFilter.ALL: "deleted_at IS NULL",
 }
@@ -36,6 +37,22 @@ _FIRST_RUN = (
     "SELECT id FROM runs WHERE session_id = s.id AND origin_kind = 'user' AND started_at IS NOT NULL"
     " AND ended_at IS NOT NULL ORDER BY number LIMIT 1"
 )
+PIECE_ROWS = 200  # rows of a session that one transaction removes, others wait for it
+PIECE_BYTES = 2**20  # and their size, but for the first one
+_PIECES = {
+    table: f"DELETE FROM {table} WHERE session_id = ?1 AND {key} IN (SELECT {key} FROM"
+    f" (SELECT {key}, SUM(size) OVER (ORDER BY {key}) - size AS before FROM"
+    f" (SELECT {key}, {size} AS size FROM {table} WHERE session_id = ?1 LIMIT ?2)) WHERE before < ?3)"
+    for table, key, size in (
+        ("runs", "number", "length(prompt) + coalesce(length(transcript), 0) + coalesce(length(conversation), 0)"),
+        ("events", "seq", "length(frame)"),
+        ("message_texts", "number", "0"),
+        ("interrupts", "number", "coalesce(length(args), 0) + coalesce(length(details), 0)"),
+        ("commands", "command_id", "0"),
+        ("compactions", "from_seq", "0"),
+    )
+}
+"""What of a session grows with its use, the runs first: nothing begins in it any more. The rest goes with its row."""
 _COPIED = (
     "origin_kind, recall_id, origin_kernel, user_id, model, prompt, parts, mode, priority, created_at, started_at,"
     " ended_at, timezone, rolled_back"
@@ -46,8 +63,21 @@ class SessionListRows(Statements):
     """The list of sessions in a transaction. Implements :class:`navi_jupyter.ports.session_list.SessionListTx`."""
 
     async def deleted_session(self, session_id: str) -> Session | None:
-        row = await self.one("SELECT * FROM sessions WHERE id = ? AND deleted_at IS NOT NULL", (session_id,))
+        row = await self.one(f"SELECT * FROM sessions WHERE id = ? AND deleted_at > {_GOING}", (session_id,))
         return None if row is None else session_of(row)
+
+    async def begin_removal(self, session_id: str, *, deleted_before: datetime | None = None) -> bool:
+        changed = await self.change(
+            f"UPDATE sessions SET deleted_at = {_GOING} WHERE id = ? AND deleted_at < ?",
+            (session_id, _LAST if deleted_before is None else to_micros(deleted_before)),
+        )
+        return changed == 1
+
+    async def remove_piece(self, session_id: str) -> bool:
+        for statement in _PIECES.values():
+            if await self.change(statement, (session_id, PIECE_ROWS, PIECE_BYTES)):
+                return True
+        return False
 
     async def share(self, session_id: str, user_id: str, *, at: datetime) -> None:
         await self.change(
