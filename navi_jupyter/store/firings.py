@@ -124,9 +124,7 @@ class ClockRows(Statements):
 
     async def shift_times(self, *, now: datetime, back: timedelta, lease_until: datetime) -> None:
         at, step, lease = to_micros(now), int(back.total_seconds() * 1e6), to_micros(lease_until)
-        await self.change(
-            "UPDATE firings SET lease_until = ?2 WHERE status = 'claimed' AND lease_until > ?2", (at, lease)
-        )
+        await self.change(f"UPDATE firings SET lease_until = ?2 WHERE {CLAIMED} AND lease_until > ?2", (at, lease))
         await self.change(
             "UPDATE firings SET stop_at = stop_at - ?2, started_at = ?1"
             " WHERE status = 'running' AND stop_at IS NOT NULL AND started_at > ?1",

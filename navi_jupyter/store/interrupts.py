@@ -11,6 +11,7 @@ from typing import Any
 from ..model.runs import AskOption, CallDetail, Interrupt, InterruptKind, InterruptStatus
 from ..ports.store import Paused
 from .connection import Readers, Statements
+from .prompts import WAITS
 from .rows import from_micros, optional_instant, optional_micros, to_micros
 
 _COLUMNS = (
@@ -167,7 +168,7 @@ class InterruptQueries(Readers):
         return [row["session_id"] for row in await self.fetch_all(_READY)]
 
     async def queued_sessions(self) -> Sequence[str]:
-        rows = await self.fetch_all(f"SELECT session_id FROM runs WHERE status = 'queued' UNION {_READY}")
+        rows = await self.fetch_all(f"SELECT session_id FROM runs WHERE {WAITS} UNION {_READY}")
         return [row["session_id"] for row in rows]
 
     async def expiring(self, *, at: datetime) -> bool:

@@ -29,12 +29,13 @@ _NOTICE = (
     " s.timezone AS zone, s.notebook_path, runs.id, runs.session_id, runs.command_id, runs.status, runs.origin_kind,"
     " runs.recall_id, runs.origin_kernel, runs.model, runs.created_at, runs.started_at, runs.ended_at,"
     " runs.input_tokens, runs.output_tokens, runs.requests, runs.cost, runs.error_code, runs.error_message,"
-    " runs.merged_into, runs.timezone, runs.rolled_back, runs.transcript FROM notices n"
+    " runs.merged_into, runs.timezone, runs.rolled_back, runs.transcript"
+    " FROM json_each(?) taken CROSS JOIN notices n ON n.number = taken.value"
     " LEFT JOIN firings f ON f.id = n.firing_id"
     " LEFT JOIN runs ON runs.id = coalesce(n.run_id, f.run_id)"
     " LEFT JOIN recalls r ON r.id = coalesce(f.recall_id, runs.recall_id)"
     " JOIN sessions s ON s.id = coalesce(f.session_id, runs.session_id)"
-    f" WHERE n.number {_IN} ORDER BY n.number"
+    " ORDER BY n.number"
 )
 _OF_FIRINGS = (
     "SELECT f.id AS id, r.owner AS owner FROM firings f JOIN recalls r ON r.id = f.recall_id"

@@ -24,12 +24,12 @@ from .rows import dump_parts, from_micros, load_messages, load_parts, run_of, se
 
 FINISHED_TURNS = "ended_at IS NOT NULL AND started_at IS NOT NULL"
 """Runs that were a turn of the conversation; not those that were withdrawn or merged into another."""
-_WAITS = "status IN ('queued', 'running', 'waiting') AND status = 'queued'"
+WAITS = "status IN ('queued', 'running', 'waiting') AND status = 'queued'"
 """The first half is for the partial index: SQLite does not see that it follows, and would read all the runs."""
-_QUEUED = f"SELECT * FROM runs WHERE session_id = ? AND {_WAITS} ORDER BY priority DESC, number"
+_QUEUED = f"SELECT * FROM runs WHERE session_id = ? AND {WAITS} ORDER BY priority DESC, number"
 _BEFORE_COMMAND = (
     "SELECT s.*, c.seq AS accepted_seq, c.run_id AS accepted_run,"
-    f" EXISTS (SELECT 1 FROM runs WHERE session_id = ?1 AND {_WAITS}) AS queued"
+    f" EXISTS (SELECT 1 FROM runs WHERE session_id = ?1 AND {WAITS}) AS queued"
     " FROM (SELECT 1) LEFT JOIN sessions s ON s.id = ?1 AND s.deleted_at IS NULL"
     " LEFT JOIN commands c ON c.session_id = ?1 AND c.command_id = ?2"
 )
@@ -241,7 +241,7 @@ class PromptReads(Readers):
         return _shown_of(await self.fetch_one(_SHOWN, (run_id, run_id)))
 
     async def steered_sessions(self) -> Sequence[str]:
-        rows = await self.fetch_all(f"SELECT session_id FROM runs WHERE {_WAITS} AND mode = 'steer'")
+        rows = await self.fetch_all(f"SELECT session_id FROM runs WHERE {WAITS} AND mode = 'steer'")
         return [row["session_id"] for row in rows]
 
 

@@ -355,10 +355,10 @@ class RecallReads(OverviewReads):
         return RecallAudit(**found | {"awake": bool(found["awake"])})
 
     async def when_recalls(self, *, paused: bool = False) -> Sequence[RecallState]:
+        of = "'pending', 'running', 'paused'" if paused else "'pending', 'running'"  # each with an index of its own
         rows = await self.fetch_all(
-            f"SELECT {RECALL_COLUMNS} FROM recalls WHERE substr(schedule, 1, 14) = {_WHEN}"
-            " AND (status IN ('pending', 'running') OR (? AND status = 'paused')) ORDER BY number",
-            (paused,),
+            f"SELECT {RECALL_COLUMNS} FROM recalls WHERE substr(schedule, 1, 14) = {_WHEN} AND status IN ({of})"
+            " ORDER BY number"
         )
         return [recall_state_of(row) for row in rows]
 

@@ -218,9 +218,10 @@ class LinkRows(Statements):
         )
 
     async def links_below(self, path: str) -> Sequence[NotebookLink]:
+        # What begins with the path and '/' is before the path and '0', the character after that one.
         rows = await self.all(
             f"SELECT {_LINK} FROM sessions WHERE deleted_at IS NULL AND (notebook_path = ?1"
-            " OR substr(notebook_path, 1, length(?1) + 1) = ?1 || '/') ORDER BY created_at DESC, id DESC",
+            " OR (notebook_path >= ?1 || '/' AND notebook_path < ?1 || '0')) ORDER BY created_at DESC, id DESC",
             (path,),
         )
         return [_link_of(row) for row in rows]
