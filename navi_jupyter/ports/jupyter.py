@@ -179,6 +179,8 @@ class NotebookLink:
         the shorter one's sources are to be the same: many notebooks begin with the same imports.
         """
         known = {mark for mark in self.fingerprint if self.state != "linked" or "=" in mark}
+        if notebook.fingerprint and _sources(notebook.fingerprint) == len(notebook.fingerprint):
+            known |= {mark[mark.index("=") :] for mark in known if "=" in mark}  # when it was saved its cells had ids
         common = known & notebook.cells
         sources, known_sources, common_sources = map(_sources, (notebook.cells, known, common))
         return len(common) > common_sources or 2 * common_sources > min(sources, known_sources)

@@ -68,6 +68,19 @@ def test_cells_without_ids_are_known_by_their_sources_also_when_a_front_end_give
     assert not is_same(bound, mark(None, "c"))
 
 
+def test_a_notebook_put_back_without_ids_is_known_by_most_of_its_sources_also_when_it_was_saved_with_ids() -> None:
+    def old(*cells: str) -> NotebookMark:
+        content = {**notebook(None, *cells), "nbformat_minor": 4}
+        for cell in content["cells"]:
+            del cell["id"]
+        return mark_of(content)
+
+    bound = linked("s_1", "work.ipynb", "a", "b", "c")
+    assert bound.shares_cell(old("a", "b"))
+    assert not bound.shares_cell(old("a", "else")), "many notebooks begin with the same imports"
+    assert not bound.shares_cell(mark(None, "other")), "with ids it is known by them"
+
+
 def test_the_same_code_alone_makes_no_two_notebooks_the_same() -> None:
     one, other = notebook(None, "a"), notebook(None, "b")
     other["cells"][0]["source"] = one["cells"][0]["source"]

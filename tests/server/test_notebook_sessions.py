@@ -183,6 +183,7 @@ async def test_a_notebook_that_a_checkout_put_back_without_its_id_is_known_by_it
     path = make(root / "work.ipynb", "a = 1", "b = 2", minor=minor)
     committed = path.read_text()
     first = (await find("work.ipynb", kernel_id="k1"))["session"]["id"]
+    await find("work.ipynb", create=False)  # it has been noticed that it was saved with the id, and with ids of cells
     path.write_text(committed)
     again = await find("work.ipynb", kernel_id="k2")
     assert (again["how"], again["session"]["id"]) == ("found", first)
@@ -551,6 +552,7 @@ async def test_a_notebook_made_anew_with_the_same_question_in_it_is_another_one(
 async def test_a_notebook_made_anew_with_the_same_imports_is_another_one(find: Find, root: Path) -> None:
     make(root / "old.ipynb", "import pandas", "a = 1", "b = 2", minor=4)
     first = (await find("old.ipynb"))["session"]["id"]
+    await find("old.ipynb", create=False)  # it has been noticed that it was saved with the id, and with ids of cells
     make(root / "old.ipynb", "import pandas", "a = 1", minor=4)  # an older version is still the notebook
     assert (await find("old.ipynb"))["session"]["id"] == first
     (root / "old.ipynb").unlink()

@@ -118,9 +118,9 @@ async def opened(parts: JupyterServices, folder: Path, *, path: str | None = "wo
     database = folder / "navi.db"
     settings = Settings(database_url=f"sqlite:///{database}")
     async with runtime(settings, ProcessMeasures(), logging.getLogger("server"), parts) as services:
-        session = await services.sessions.orchestrator.sessions.create(
-            SessionCreate(model="offline", notebook_path=path), owner=OWNER
-        )
+        # As a request does, which waits until earlier notebooks are marked: else this one is, as a missing one.
+        request = SessionCreate(model="offline", notebook_path=path)
+        session = await services.sessions.notebooks.create(request, owner=OWNER)
         yield Place(parts, services, database, session.id)
 
 
