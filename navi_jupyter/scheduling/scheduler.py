@@ -50,7 +50,7 @@ SETTLE_BATCH = 256
 IN_FLIGHT = 1024  # Claims that wait for or are in delivery.
 HELD_REPORTS = 10_000  # So many outcomes may wait to be recorded while more is due.
 DELIVERIES = 64  # Prompts that are submitted at the same time.
-BREATH = 0.005  # Seconds after which deliveries that never wait yield to the rest of the event loop.
+BREATH = 0.005  # Seconds of a turn of the event loop that deliveries which never wait take, all together.
 SWEEP_SECONDS = 15.0
 RETRY = timedelta(seconds=1)
 
@@ -95,6 +95,8 @@ class Scheduler:
         """Claims to deliver, by session, and since when they are claimed at most (``boot_time``)."""
         self._called: asyncio.Queue[None] = asyncio.Queue()
         """An entry calls one more delivery to the groups: a queue of the groups themselves costs as much as they do."""
+        self._turn_since: float | None = None
+        """Since when deliveries are made in this turn of the event loop; None where there was none yet."""
         self._in_flight = 0
         self._reports: list[Report] = []
         self._reported = asyncio.Event()
@@ -299,8 +301,10 @@ class Scheduler:
     async def _deliver_forever(self) -> None:
         while True:
             await self._called.get()
-            since = time.perf_counter()
             while self._groups:
+                if not self._breath_left():
+                    await asyncio.sleep(0)
+                    continue
                 # One session's firings in turn: the second finds it busy with the first, in the order of their times.
                 claimed_at, group = self._groups.popleft()
                 for claim in group:
@@ -312,11 +316,22 @@ class Scheduler:
                     self._report(
                         Report(outcome=outcome, firing_id=row.firing.id, fence=row.fence, session_id=row.session_id)
                     )
-                if time.perf_counter() - since > BREATH:
-                    await asyncio.sleep(0)
-                    since = time.perf_counter()
             if self._in_flight < IN_FLIGHT:
                 self._signal.set()
+
+    def _breath_left(self) -> bool:
+        """Whether deliveries may go on in this turn of the event loop, which all of them share.
+
+        So the transaction with the next batch begins while this one is delivered, and is done in its thread meanwhile.
+        """
+        now = time.perf_counter()
+        if self._turn_since is None:
+            self._turn_since = now
+            asyncio.get_running_loop().call_soon(self._turned)
+        return now - self._turn_since < BREATH
+
+    def _turned(self) -> None:
+        self._turn_since = None
 
     async def deliver(self, claim: Claimed) -> Outcome:
         """Submit the prompt to the session. Raises nothing; repeating it is harmless."""
@@ -377,7 +392,7 @@ class Scheduler:
 
     async def sweep(self) -> int:
         """Finish what a dead server or a lost message left open; log what looks wrong. How many things were done."""
-        swept = await self._sweeper.sweep()
+        swept = await self._sweeper.sweep({(r.firing_id, r.fence) for r in self._reports if r.firing_id is not None})
         self._waited_for |= swept.waited_for
         self.open, self.awake = swept.audit.open, swept.audit.awake
         self._notify(swept.steps)

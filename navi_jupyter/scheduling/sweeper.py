@@ -6,6 +6,7 @@ Not responsible for when it is called.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -48,8 +49,9 @@ class Sweeper:
         self._clock = clock
         self._pruned_at: datetime | None = None
 
-    async def sweep(self) -> Swept:
-        """Raises StoreError."""
+    async def sweep(self, delivered: Collection[tuple[str, int | None]] = ()) -> Swept:
+        """``delivered``: firings and fences of own claims whose outcomes are known and wait to be recorded. They are
+        not lost, however long their leases are over. Raises StoreError."""
         now = self._clock.now()
         waited_for = await self._store.deferred_sessions()
         runs = await self._store.ended_firings(limit=BATCH)
@@ -63,7 +65,13 @@ class Sweeper:
             now = self._clock.now()  # not before it: the clock may have been set back while this waited
             # Ended runs first: a claim whose run is over is not lost.
             done = await settle_all(tx, ended, now)
-            lost = await tx.lost_claims(now=now, server_id=self._server_id)
+            lost = [
+                claim
+                for claim in await tx.lost_claims(now=now, server_id=self._server_id)
+                # Put back, it would be delivered again, and the outcome that waits be void by its fence: where many
+                # outcomes take longer than a lease, without end.
+                if claim.lease_owner != self._server_id or (claim.firing.id, claim.fence) not in delivered
+            ]
             return done + await settle_all(tx, rescued(lost, server_id=self._server_id), now)
 
         steps = await self._store.write(unit)

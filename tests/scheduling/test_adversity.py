@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.clock import boot_time
-from navi_jupyter.commands import Prompt
+from navi_jupyter.commands import Acceptance, Command, Prompt
 from navi_jupyter.errors import StoreError
 from navi_jupyter.model.recalls import FiringStatus, Once, Policy, Recall, RecallStatus
 from navi_jupyter.model.sessions import USER
@@ -23,7 +24,7 @@ from navi_jupyter.ports.recalls import FiringState, RecallState
 from navi_jupyter.scheduling.decisions import MAX_WAIT, Busy
 from navi_jupyter.scheduling.ledger import Report
 from navi_jupyter.scheduling.outcomes import manual, settle
-from navi_jupyter.scheduling.scheduler import LEASE, LONGEST_SLEEP
+from navi_jupyter.scheduling.scheduler import BREATH, LEASE, LONGEST_SLEEP, Scheduler
 from navi_jupyter.store import connection
 from tests.support.scheduler_world import OWNER, START, World, world
 
@@ -237,6 +238,61 @@ def _untouched(after: FiringState, before: FiringState) -> bool:
         and after.command_id == before.command_id
         and after.firing.run_id is None
     )
+
+
+async def test_what_is_delivered_but_not_recorded_within_its_lease_is_not_delivered_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sessions = [await w.add_session() for _ in range(3)]
+        recalls = [await w.recall(session, {"kind": "once", "in": "1s"}) for session in sessions]
+        w.clock.advance(SECOND)
+        submitted: list[str] = []
+
+        # No acceptance in the database: only what the scheduler knows can keep it from delivering again.
+        async def submit(_session: str, command: Command, **_: object) -> Acceptance:
+            submitted.append(command.command_id or "")
+            return Acceptance(command_id=command.command_id or "", seq=1, run_id=f"r_{len(submitted)}")
+
+        scheduler = Scheduler(w.store, submit, server_id="busy", clock=w.clock)
+        _, claims = await scheduler.plan_and_claim(w.clock.now())
+        scheduler._hand_out(claims, boot_time())
+        delivering = asyncio.create_task(scheduler._deliver_forever())
+        await until(lambda: scheduler._in_flight == 0)
+        delivering.cancel()
+        w.clock.advance(2 * LEASE)
+        assert await scheduler.sweep() == 0
+        assert (await scheduler.plan_and_claim(w.clock.now()))[1] == []
+        await scheduler.settle(scheduler._reports)
+        assert len(submitted) == len(set(submitted)) == len(recalls)
+        assert [[row[0] for row in await w.ledger(recall)] for recall in recalls] == [["running"]] * 3
+
+
+async def test_a_turn_of_the_loop_has_one_share_of_deliveries_whichever_tasks_make_them(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        for _ in range(3 * BURST):
+            await w.recall(await w.add_session(), {"kind": "once", "in": "1s"})
+        w.clock.advance(SECOND)
+        turn, by_turn = 0, dict[int, int]()
+
+        async def submit(_session: str, command: Command, **_: object) -> Acceptance:
+            by_turn[turn] = by_turn.get(turn, 0) + 1
+            time.sleep(BREATH / BURST)  # noqa: ASYNC251 - one that never waits
+            return Acceptance(command_id=command.command_id or "", seq=1, run_id="r_1")
+
+        scheduler = Scheduler(w.store, submit, server_id="s", clock=w.clock)
+        _, claims = await scheduler.plan_and_claim(w.clock.now())
+        delivering = [asyncio.create_task(scheduler._deliver_forever()) for _ in range(8)]
+        await asyncio.sleep(0)
+        scheduler._hand_out(claims, boot_time())
+        while scheduler._in_flight:
+            await asyncio.sleep(0)
+            turn += 1
+        for task in delivering:
+            task.cancel()
+        assert sum(by_turn.values()) == 3 * BURST
+        assert max(by_turn.values()) <= BURST
+
+
+BURST = 10
 
 
 async def test_a_claim_that_may_be_another_servers_by_now_is_not_delivered(tmp_path: Path) -> None:

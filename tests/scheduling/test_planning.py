@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -51,3 +52,19 @@ async def test_two_servers_that_planned_the_same_slot_ahead_run_it_once(tmp_path
         w.clock.advance(timedelta(seconds=10))
         assert await w.step(one) + await w.step(two) == 1
         assert [row[:2] for row in await w.ledger(recall)] == [("running", 10)]
+
+
+async def test_of_a_batch_that_two_servers_planned_ahead_each_recall_runs_once_and_a_changed_one_holds_up_none(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        one, two = w.scheduler("one"), w.scheduler("two")
+        recalls = [await w.recall(await w.add_session(), {"kind": "once", "in": "10s"}) for _ in range(70)]
+        for server in (one, two):
+            await server._planner.prepare(DUE)
+        await w.service.pause(recalls[3].id, owner=OWNER)
+        w.clock.advance(timedelta(seconds=10))
+        (_, first), (_, second) = await asyncio.gather(*(s.plan_and_claim(w.clock.now()) for s in (one, two)))
+        assert {c.recall.recall.id for c in (*first, *second)} == {r.id for n, r in enumerate(recalls) if n != 3}
+        assert len(first) + len(second) == 69
+        assert [len(await w.ledger(recall)) for recall in recalls] == [int(n != 3) for n in range(70)]
