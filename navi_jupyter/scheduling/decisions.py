@@ -86,6 +86,13 @@ class Expired(_Reasoned):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unrecorded(_Reasoned):
+    """What was reported of it cannot be recorded, for a fault of ours: it is given up, so that others go on."""
+
+    of: Outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
     """Its run reached a final status."""
 
@@ -100,7 +107,7 @@ class RunInterrupted(Ended):
     tool: str | None
 
 
-Outcome = PromptAccepted | Busy | Died | Expired | Ended  # What is reported of a delivery or a run.
+Outcome = PromptAccepted | Busy | Died | Expired | Unrecorded | Ended  # What is reported of a delivery or a run.
 Happening = Missed | PolicyRefused | Overtaken | RecallCancelled | SessionDeleted | Outcome
 
 
@@ -155,7 +162,7 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
             return Move(FiringStatus.EXPIRED, why)
         case Died(reason=why) if firing.crashes < MAX_CRASHES:
             return Move(PENDING, why, at=now + crash_delay(firing.crashes), crash=True)
-        case Died(reason=why):
+        case Died(reason=why) | Unrecorded(reason=why):
             return Move(FiringStatus.FAILED, why)
         # When its run is over
         case Ended(run=run) if status is not RUNNING and run.started_at is None:

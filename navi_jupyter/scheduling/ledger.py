@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ..errors import StoreError
+from ..log_setup import get_logger
 from ..model.recalls import FiringStatus, RecallStatus
 from ..model.sessions import RunStatus
 from ..ports.recalls import Claimed, FiringState
@@ -23,6 +25,7 @@ from .decisions import (
     RecallCancelled,
     RunInterrupted,
     SessionDeleted,
+    Unrecorded,
     decide,
 )
 from .misfires import Plan, supersede
@@ -33,9 +36,12 @@ from .schedules import load_cron_reader
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ..clock import Clock
     from ..events import Draft
     from ..model.recalls import Recall
-    from ..ports.recalls import RecallState, RecallTx, Seen
+    from ..ports.recalls import RecallState, RecallStore, RecallTx, Seen
+
+log = get_logger("recalls")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,6 +207,32 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
     return tuple(steps)
 
 
+async def settle_apart(store: RecallStore, reports: Sequence[Report], clock: Clock) -> tuple[Step, ...]:
+    """:func:`settle_all` in a transaction. Where that fails, in halves, until what makes it fail is alone: its firing
+    has failed, and holds up no other. Raises StoreError: then it is the database that refuses, and all of them wait.
+    """
+    try:
+        return await store.write(lambda tx: settle_all(tx, reports, clock.now()))
+    except StoreError:
+        raise
+    except Exception as error:
+        if len(reports) > 1:
+            middle = len(reports) // 2
+            first = await settle_apart(store, reports[:middle], clock)
+            return first + await settle_apart(store, reports[middle:], clock)
+        report = reports[0]
+        about = {"firing_id": report.firing_id, "command_id": report.command_id}
+        if isinstance(report.outcome, Unrecorded):
+            log.error("recall_given_up", **about, error=type(error).__name__)
+            return ()
+        log.exception("recall_not_recorded", **about, outcome=type(report.outcome).__name__)
+        given_up = replace(report, outcome=Unrecorded(reason=UNRECORDED, of=report.outcome))
+        return await settle_apart(store, [given_up], clock)
+
+
+UNRECORDED = "its outcome could not be recorded; the server's log has the details"
+
+
 async def _verified(tx: RecallTx, firing: FiringState, outcome: Outcome, now: datetime) -> Outcome:
     """What really became of it, as far as only the database knows.
 
@@ -240,15 +272,16 @@ def rescued(lost: Iterable[FiringState], *, server_id: str) -> list[Report]:
 
 def _outdated(firing: FiringState, report: Report) -> bool:
     running, known = firing.firing.status is FiringStatus.RUNNING, firing.firing.run_id
-    if isinstance(report.outcome, Ended):
+    outcome = report.outcome.of if isinstance(report.outcome, Unrecorded) else report.outcome
+    if isinstance(outcome, Ended):
         # A run's end is reported by its server and found by the sweep. By the second time the firing may wait for its
         # next attempt, or be in it.
-        run_id = report.outcome.run.id
+        run_id = outcome.run.id
         if known not in (None, run_id) if running else known == run_id:
             return True
     elif running:
         return True  # the server that took the claim over has found its prompt
-    elif isinstance(report.outcome, PromptAccepted) and known is not None and known == report.outcome.run_id:
+    elif isinstance(outcome, PromptAccepted) and known is not None and known == outcome.run_id:
         return True  # that run is over already: the firing waits for its next attempt, or is in it
     return firing.firing.status.final or (report.fence is not None and firing.fence != report.fence)
 

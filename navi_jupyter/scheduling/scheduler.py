@@ -28,7 +28,7 @@ from ..ports.tracing import NO_TRACING, Tracing
 from .clock_steps import LOOK_EVERY, NOTICED, SKEW, bound_times, plan_anew
 from .decisions import Busy, Ended, Outcome, PromptAccepted
 from .delivery import RecallDelivery
-from .ledger import Lease, Report, current, settle_all, store_plans
+from .ledger import Lease, Report, current, settle_apart, store_plans
 from .misfires import MissedReport, Plan
 from .mutations import no_callback
 from .outcomes import Step
@@ -368,8 +368,7 @@ class Scheduler:
 
     async def settle(self, reports: Sequence[Report]) -> tuple[Step, ...]:
         """Record the outcomes of deliveries and runs; harmless to repeat."""
-        now = self._clock.now()
-        steps = await self._store.write(lambda tx: settle_all(tx, reports, now))
+        steps = await settle_apart(self._store, reports, self._clock)
         self._signal.set()
         self._notify(steps)
         # These sessions became idle between finding them busy and recording that: their firings are woken now.

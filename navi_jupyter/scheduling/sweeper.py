@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..commands import Stop
-from ..errors import NaviError
+from ..errors import NaviError, StoreError
 from ..log_setup import get_logger
 from ..model.sessions import SYSTEM
 from .decisions import KEPT_FOR, KEPT_ROWS, Ended, PromptAccepted, prunable_before
-from .ledger import Report, rescued, settle_all
+from .ledger import Report, rescued, settle_all, settle_apart
 from .outcomes import Step
 from .planner import BATCH
 
@@ -61,20 +61,29 @@ class Sweeper:
             for run in await self._store.begun_firings(limit=BATCH)
         ]
 
-        async def unit(tx: RecallTx) -> tuple[Step, ...]:
-            now = self._clock.now()  # not before it: the clock may have been set back while this waited
-            # Ended runs first: a claim whose run is over is not lost.
-            done = await settle_all(tx, ended, now)
-            lost = [
+        async def lost(tx: RecallTx) -> list[Report]:
+            claims = [
                 claim
-                for claim in await tx.lost_claims(now=now, server_id=self._server_id)
+                for claim in await tx.lost_claims(now=self._clock.now(), server_id=self._server_id)
                 # Put back, it would be delivered again, and the outcome that waits be void by its fence: where many
                 # outcomes take longer than a lease, without end.
                 if claim.lease_owner != self._server_id or (claim.firing.id, claim.fence) not in delivered
             ]
-            return done + await settle_all(tx, rescued(lost, server_id=self._server_id), now)
+            return rescued(claims, server_id=self._server_id)
 
-        steps = await self._store.write(unit)
+        async def unit(tx: RecallTx) -> tuple[Step, ...]:
+            now = self._clock.now()  # not before it: the clock may have been set back while this waited
+            # Ended runs first: a claim whose run is over is not lost.
+            done = await settle_all(tx, ended, now)
+            return done + await settle_all(tx, await lost(tx), now)
+
+        try:
+            steps = await self._store.write(unit)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - one of them; it is found and logged, and the others go on
+            steps = await settle_apart(self._store, ended, self._clock)
+            steps += await settle_apart(self._store, await self._store.write(lost), self._clock)
         stopped = await self._stop_overrunning(now)
         audit = await self._store.audit_recalls(now)
         if audit.overdue or audit.stuck or audit.orphans or audit.aimless:

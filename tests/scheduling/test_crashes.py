@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
 from collections import Counter
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from navi_jupyter.model.recalls import FiringStatus
-from navi_jupyter.model.sessions import RunStatus
+from navi_jupyter.clock import SystemClock
+from navi_jupyter.clock import now as real_now
+from navi_jupyter.model.base import new_id, ordered_id
+from navi_jupyter.model.recalls import FiringStatus, Once, Recall
+from navi_jupyter.model.sessions import RunStatus, Session
+from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.scheduling.ledger import Report
+from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.schedules import count
-from tests.support.scheduler_world import OWNER, START, World, world
+from navi_jupyter.store.sqlite import SqliteStore
+from tests.support.scheduler_world import OWNER, START, Sessions, World, world
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from datetime import datetime
 
-    from navi_jupyter.model.recalls import Recall
-    from navi_jupyter.scheduling.scheduler import Scheduler
+    from navi_jupyter.commands import Prompt
 
 SCHEDULES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"kind": "every", "every": "30s"}, {}),
@@ -136,3 +150,93 @@ async def test_no_slot_is_lost_or_run_twice_whatever_dies(tmp_path: Path, seed: 
                 break
             w.clock.advance(timedelta(seconds=0 if delivered else 3))
         await check(w, recalls)
+
+
+AT_ONCE = 1100
+"""More than the batches that are taken before the first is delivered."""
+
+
+class _Told(list[Any]):
+    """Prompts that are new: each is told of once it is durable."""
+
+    def append(self, prompt: tuple[str, Prompt, Any]) -> None:
+        super().append(prompt)
+        os.write(1, f"{prompt[1].command_id}\n".encode())
+
+
+async def _serve(database: Path, server_id: str) -> None:
+    store, clock = await SqliteStore.open(database), SystemClock()
+    sessions = Sessions(store, clock)
+    sessions.prompts = _Told()
+    async with Scheduler(store, sessions, server_id=server_id):
+        await asyncio.Event().wait()
+
+
+async def _fill(database: Path) -> datetime:
+    store, at = await SqliteStore.open(database), real_now()
+    due = at.replace(microsecond=0) + timedelta(seconds=2)
+
+    async def unit(tx: Any) -> None:
+        recalls = []
+        for _ in range(AT_ONCE):
+            session = Session(
+                id=new_id("s"), owner=OWNER, title="t", profile="p", model="m", created_at=at, updated_at=at
+            )
+            await tx.add_session(session)
+            recall = Recall(
+                id=ordered_id("rec"), session_id=session.id, title="t", message="look", schedule=Once(at=due),
+                policy={}, status="pending", next_at=due, created_at=at,
+            )  # fmt: skip
+            recalls.append(RecallState(recall=recall, owner=OWNER, due_at=due))
+        await tx.add_recalls(recalls)
+
+    await store.write(unit)
+    await store.close()
+    return due
+
+
+def _recorded(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as db:
+        return int(db.execute("SELECT count(*) FROM firings WHERE status = 'running'").fetchone()[0])
+
+
+def test_a_server_killed_in_the_middle_of_a_burst_has_started_each_recall_once_and_lost_none(tmp_path: Path) -> None:
+    database = tmp_path / "navi.db"
+    due = asyncio.run(_fill(database))
+    heard: list[str] = []
+    # One claim delivered and not recorded, many claimed and not delivered, some not planned; the next server goes on.
+    for life, until in enumerate((300, AT_ONCE)):
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(database), f"server-{life}"],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert server.stdout is not None
+        try:
+            while len(heard) < until < AT_ONCE:
+                heard.append(server.stdout.readline().decode().strip())
+                assert heard[-1], "it has ended"
+            patience = time.monotonic() + 60
+            while until == AT_ONCE and _recorded(database) < AT_ONCE and time.monotonic() < patience:
+                time.sleep(0.05)
+        finally:
+            server.kill()
+            heard += [line.decode().strip() for line in server.stdout if line.endswith(b"\n")]
+            server.stdout.close()
+            server.wait()
+        assert server.returncode == -signal.SIGKILL
+    with closing(sqlite3.connect(database)) as db:
+        runs = Counter(name for (name,) in db.execute("SELECT command_id FROM runs"))
+        firings = db.execute(
+            "SELECT f.recall_id, f.slot, f.status FROM firings f JOIN runs ON runs.id = f.run_id"
+            " AND runs.command_id = f.command_id AND runs.session_id = f.session_id"
+        ).fetchall()
+    assert set(runs.values()) == {1}
+    assert len(heard) == len(set(heard))
+    assert set(heard) <= set(runs)
+    assert len(runs) == len(firings) == len({recall_id for recall_id, *_ in firings}) == AT_ONCE
+    assert {row[1:] for row in firings} == {(int(due.timestamp() * 1e6), "running")}
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2]))

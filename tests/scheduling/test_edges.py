@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,16 +11,18 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.clock import boot_time
 from navi_jupyter.commands import Acceptance, Command, Prompt
 from navi_jupyter.errors import NotReady
 from navi_jupyter.model.recalls import Every, FiringStatus, Policy, Recall, RecallPatch, RecallStatus
 from navi_jupyter.model.sessions import USER, Origin, RunStatus
 from navi_jupyter.ports.recalls import FiringState, Happened, RecallState
-from navi_jupyter.scheduling import misfires
+from navi_jupyter.scheduling import ledger, misfires
 from navi_jupyter.scheduling.decisions import MAX_CRASHES
-from navi_jupyter.scheduling.ledger import Report
+from navi_jupyter.scheduling.ledger import UNRECORDED, Report
 from navi_jupyter.scheduling.misfires import APART, AT_ONCE, CatchUp, plan
 from navi_jupyter.scheduling.scheduler import LEASE, Scheduler
+from tests.scheduling.test_adversity import until
 from tests.support.scheduler_world import OWNER, START, World, world
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -333,3 +337,85 @@ def test_turns_of_catching_up_that_passed_unused_are_not_saved_up() -> None:
         later = catch_up.spread(missed, (), begun + pause)
         at_once = [f for f in later.firings if f.firing.not_before <= begun + pause]
         assert len(at_once) == AT_ONCE
+
+
+# --- one of many that fails ------------------------------------------------------------------------------------------
+
+
+async def test_of_a_batch_one_whose_outcome_cannot_be_recorded_has_failed_and_the_others_are_delivered_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        sessions = [await w.add_session() for _ in range(40)]
+        recalls = [await w.recall(session, {"kind": "once", "in": "1s"}) for session in sessions]
+        w.clock.advance(SECOND)
+
+        async def submit(session_id: str, command: Command, **origin: Any) -> Acceptance:
+            if session_id == sessions[11]:
+                raise RuntimeError("this delivery fails")
+            if session_id == sessions[23]:
+                return Acceptance.model_construct(seq=1, run_id="r_\ud800")  # which no database takes
+            return await w.sessions(session_id, command, **origin)
+
+        asked: list[int] = []
+        settle_all = ledger.settle_all
+
+        async def counted(tx: Any, reports: Sequence[Report], *rest: Any) -> Any:
+            asked.append(len(reports))
+            return await settle_all(tx, reports, *rest)
+
+        monkeypatch.setattr(ledger, "settle_all", counted)
+        scheduler = Scheduler(w.store, submit, server_id="one", clock=w.clock)
+        _, claims = await scheduler.plan_and_claim(w.clock.now())
+        scheduler._hand_out(claims, boot_time())
+        delivering = asyncio.create_task(scheduler._deliver_forever())
+        await until(lambda: not scheduler._in_flight)
+        settling = asyncio.create_task(scheduler._settle_forever())
+        try:
+            await until(lambda: not scheduler._reports)
+        finally:
+            delivering.cancel()
+            settling.cancel()
+        # All, the halves that have it and those beside them, it alone, and that it has failed.
+        assert asked[0] == 40
+        assert len(asked) <= 1 + 2 * 6 + 1
+        rows = [(await w.ledger(recall))[-1] for recall in recalls]
+        assert rows[11][::2] == ("pending", "the delivery failed; the server's log has the details")
+        assert rows[23][::2] == ("failed", UNRECORDED)
+        assert {row[0] for n, row in enumerate(rows) if n not in (11, 23)} == {"running"}
+        assert (await w.get(recalls[23])).status is RecallStatus.FAILED
+        assert len(w.sessions.prompts) == 38
+
+
+async def test_a_sweep_finishes_the_others_where_nothing_of_one_firing_can_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        scheduler = w.scheduler()
+        sessions = [await w.add_session() for _ in range(6)]
+        recalls = [await w.recall(session, {"kind": "once", "in": "1s"}) for session in sessions]
+        w.clock.advance(SECOND)
+        settle = ledger.settle
+        cursed = recalls[1].id
+
+        def failing(state: RecallState, *rest: Any, **more: Any) -> Any:
+            if state.recall.id == cursed:
+                raise ZeroDivisionError
+            return settle(state, *rest, **more)
+
+        await w.step(scheduler, settle=False)
+        monkeypatch.setattr(ledger, "settle", failing)
+        for session in sessions[:3]:
+            run = await w.active_run(session)
+            assert run is not None
+            await w.sessions.end(run.id)
+        w.clock.advance(2 * LEASE)
+        # Three runs are over, one of them of the firing that cannot be settled; the others' claims are lost.
+        assert await scheduler.sweep() == 5
+        assert [(await w.ledger(recall))[0][0] for recall in recalls] == [
+            "succeeded", "claimed", "succeeded", "running", "running", "running",
+        ]  # fmt: skip
+        assert await scheduler.sweep() == 0
+        monkeypatch.setattr(ledger, "settle", settle)
+        assert await scheduler.sweep() == 1
+        assert (await w.ledger(recalls[1]))[0][0] == "succeeded"

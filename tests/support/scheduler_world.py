@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from navi_jupyter.clock import Clock
+
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 OWNER = "ada"
 
@@ -64,7 +66,7 @@ class TestClock:
 class Sessions:
     """Implements Submit as the orchestrator does: idempotent by command, one run at a time, durable in ``runs``."""
 
-    def __init__(self, store: SqliteStore, clock: TestClock) -> None:
+    def __init__(self, store: SqliteStore, clock: Clock) -> None:
         self.store = store
         self.clock = clock
         self.prompts: list[tuple[str, Prompt, Origin]] = []
