@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import h11
 import httpx2
 import pytest
+from h11._readers import ChunkedReader
 
 from navi_jupyter.agent.providers import connection_reading, sse_coalescing
-from navi_jupyter.agent.providers.connection_reading import _ReadyStream
+from navi_jupyter.agent.providers.connection_reading import _JoinedChunks, _ReadyStream
 from navi_jupyter.agent.providers.sse_coalescing import coalesce_streams
 from tests.agent.test_sse_coalescing import chat, keep, said
 
@@ -132,3 +134,74 @@ async def test_with_other_libraries_a_stream_is_read_in_the_usual_way(
 
     async with provider(answer) as client:
         assert "".join(await texts(client)) == "ab"
+
+
+class Bodies:
+    """h11's parser of a response in chunks, with our reader in it or without. What comes of the bytes it is given."""
+
+    def __init__(self, *, joined: bool) -> None:
+        self.data = b""
+        self.pieces = 0
+        self.end = ""
+        self._parser = h11.Connection(h11.CLIENT)
+        self._parser.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+        self._parser.send(h11.EndOfMessage())
+        self._parser.receive_data(HEAD)
+        assert isinstance(self._parser.next_event(), h11.Response)
+        if joined:
+            self._parser._reader = _JoinedChunks(self._parser._reader)
+
+    def take(self, data: bytes) -> None:
+        """All events of what has come."""
+        self._parser.receive_data(data)
+        while not self.end:
+            try:
+                event = self._parser.next_event()
+            except h11.RemoteProtocolError as error:
+                self.end = str(error)
+                break
+            if event is h11.NEED_DATA:
+                break
+            if isinstance(event, h11.Data):
+                self.data += event.data
+                self.pieces += 1
+            else:
+                self.end = str(event)
+
+
+BODY = chunk(b"one") + chunk(b"two\r\n" * 3) + b"2;name=value\r\nab\r\n" + chunk(b"3\r\nx") + b"00a\r\n0123456789\r\n"
+ENDS = (
+    b"0\r\n\r\n",
+    b"0\r\nTrailer: x\r\n\r\n",
+    b"",
+    b"zz\r\n",
+    b"3\r\nabcd\r\n",
+    b"\r\n",
+    b"-1\r\n",
+    b"fffffffff\r\nab",
+)
+
+
+@pytest.mark.parametrize("missing", ["nothing", "_data", "_bytes_to_discard", "_bytes_in_chunk", "_reading_trailer"])
+def test_chunks_that_are_split_anywhere_give_the_body_and_the_end_that_h11_finds(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(connection_reading, "getattr", lambda one, name, default: (
+        default if name == missing else getattr(one, name, default)), raising=False)  # fmt: skip
+    for end in ENDS:
+        data = BODY + end
+        for at in range(len(data)):
+            ours, theirs = Bodies(joined=True), Bodies(joined=False)
+            for piece in filter(None, (data[:at], data[at : at + 3], data[at + 3 :])):
+                ours.take(piece)
+                theirs.take(piece)
+                assert (ours.data, ours.end) == (theirs.data, theirs.end), (end, at)
+    asked: list[int] = []
+    read = ChunkedReader.__call__
+    monkeypatch.setattr(ChunkedReader, "__call__", lambda reader, buffer: asked.append(1) or read(reader, buffer))
+    many = Bodies(joined=True)
+    for _ in range(2):
+        many.take(b"".join(chunk(b"%d " % number) for number in range(50)))
+    assert many.data == b"".join(b"%d " % number for number in range(50)) * 2
+    assert many.pieces == 2, "all that has come is one piece"
+    assert (len(asked) < 10) == (missing == "nothing"), "h11 does not read whole chunks one by one"
