@@ -9,6 +9,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 
 import httpx2
@@ -329,25 +330,32 @@ class Packages:
         return True
 
     async def read(self, *pieces: bytes | float | Exception) -> None:
-        async for data in CoalescedStream(Script(*pieces), DirectText(given=self.given, write=self.write)):
-            for one in data.split(b"\n\n")[:-1]:
-                self.events.append(one)
-                if b'"content": ' not in one:
-                    assert not self.ahead, "all text before an event that is none has been passed on"
-                    continue
-                text = json.loads(one[6:])["choices"][0]["delta"]["content"]
-                self._read += text
-                assert text.startswith(self.ahead)
-                self.log += text.removeprefix(self.ahead)
-                self.ahead = ""
+        stream = CoalescedStream(Script(*pieces), DirectText(given=self.given, write=self.write))
+        async with aclosing(stream):
+            async for data in stream:
+                self.take(data)
+
+    def take(self, data: bytes) -> None:
+        for one in data.split(b"\n\n")[:-1]:
+            self.events.append(one)
+            if b'"content": ' not in one:
+                assert not self.ahead, "all text before an event that is none has been passed on"
+                continue
+            text = json.loads(one[6:])["choices"][0]["delta"]["content"]
+            self._read += text
+            assert text.startswith(self.ahead)
+            self.log += text.removeprefix(self.ahead)
+            self.ahead = ""
 
 
 END = event({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
 
 
+@pytest.mark.parametrize("whole", [False, True])
 async def test_wherever_the_bytes_are_split_the_text_is_written_once_and_the_packages_get_all_of_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
+    monkeypatch.setattr(sse_coalescing, "read_whole", lambda _: whole)
     monkeypatch.setattr(sse_coalescing, "_SHORTEST_PAUSE", 0.0)
     monkeypatch.setattr(sse_coalescing, "_READING", 0.0)
     first, body = chat("a") + chat("b"), chat("größer ") + chat("c", created=1) + chat('"') + END
@@ -364,7 +372,7 @@ async def test_wherever_the_bytes_are_split_the_text_is_written_once_and_the_pac
         assert packages.writes
 
 
-async def test_the_packages_get_what_was_written_after_a_second_and_before_a_connection_breaks(
+async def test_the_packages_get_what_was_written_after_some_seconds_and_before_a_connection_breaks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     packages = Packages()
@@ -420,3 +428,100 @@ def test_text_that_comes_back_as_another_is_not_dropped_and_no_more_goes_ahead()
     assert [getattr(one, "delta", "") for one in events] == ["", "a", "b", "c", "x", "d"]
     assert [*translator.end_response()]
     translator.translate(PartStartEvent(index=0, part=TextPart("a")))
+
+
+def steps_of_reader(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What its reader takes of a stream whose reads get all that has come, each time that it is woken."""
+    monkeypatch.setattr(sse_coalescing, "read_whole", lambda _: True)
+    monkeypatch.setattr(sse_coalescing, "_SHORTEST_PAUSE", 0.001)
+    steps: list[bytes] = []
+    passed = sse_coalescing._Texts.passed
+
+    def noted(texts: sse_coalescing._Texts, events: bytes) -> bytes:
+        steps.append(events)
+        return passed(texts, events)
+
+    monkeypatch.setattr(sse_coalescing._Texts, "passed", noted)
+    return steps
+
+
+async def test_who_reads_a_stream_is_not_woken_while_only_text_comes_and_gets_what_is_else_after_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps, packages = steps_of_reader(monkeypatch), Packages()
+    body = b"".join(chat(f"{number} ") for number in range(60))
+    middle, other = chat("c", created=1, id="d"), event({"choices": [{"index": 0, "delta": {"tool_calls": [1]}}]})
+    pieces = [part for at in range(0, len(body), 70) for part in (body[at : at + 70], 0.002)]  # ends within events
+    await packages.read(chat("a"), 0.05, *pieces, 0.05, chat("b") + other + chat("x"), 0.05, middle, END)
+    assert packages.log == "a" + "".join(f"{number} " for number in range(60)) + "bxc"
+    assert packages.writes > 20
+    assert steps[:2] == [chat("a"), other + chat("x")], "not for the text, nor for what was a part of an event"
+    assert len(steps) <= 5
+    assert json.loads(packages.events[1][6:])["choices"][0]["delta"]["content"].endswith("59 b"), "then all of it"
+    assert packages.events[2] == other.removesuffix(b"\n\n")
+
+
+async def test_an_event_that_is_too_large_ends_a_stream_whose_reader_sleeps_and_the_text_before_it_is_written_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps_of_reader(monkeypatch)
+    packages, large, read = Packages(), b"data: " + b"x" * 2**20, list[int]()
+    add = sse_coalescing.WellFormedEvents.add
+
+    def counted(events: sse_coalescing.WellFormedEvents, data: bytes) -> bytes:
+        read.append(len(data))
+        return add(events, data)
+
+    monkeypatch.setattr(sse_coalescing.WellFormedEvents, "add", counted)
+    with pytest.raises(RunFailed) as failed:
+        await packages.read(chat("a"), 0.05, chat("b"), 0.02, chat("c"), 0.02, *[large] * 40, chat("never"), END)
+    assert failed.value.run_code == "answer_too_long"
+    assert packages.log == "abc"
+    assert sum(read) < 12 * 2**20, "no more is read"
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+async def test_no_text_is_written_once_a_run_is_to_end_though_its_task_has_not_left_the_stream(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    bench, outcome = Bench(PydanticAIBackend(agent_parts())), Outcome()
+    ahead, count = sse_coalescing._Texts.ahead, itertools.count()
+
+    def ending(texts: sse_coalescing._Texts, events: bytes) -> bytes:
+        if b"last" in events:  # in the turn of the loop in which the stream is read
+            if how == "stopped":
+                bench.stop.set()
+            else:
+                run = next(task for task in asyncio.all_tasks() if task.get_name() == "navi-model-u_now")
+                run.cancel()
+        elif events:
+            next(count)
+        return ahead(texts, events)
+
+    monkeypatch.setattr(sse_coalescing._Texts, "ahead", ending)
+    events = Chat(random.Random(3))
+    pieces = [*events.begin(), *events.text(["first ", "second ", "third "]), *events.text(["last "] * 9)]
+    async with ScriptedProvider(Reply(pieces=pieces, delay=0.1)) as provider:
+        provider.point(monkeypatch)
+        with suppress(asyncio.CancelledError):
+            await outcome.take(bench.events("hi", model=Chat.model))
+    texts = [one.delta for one in [*outcome.events, *bench.straight] if one.type == "TEXT_MESSAGE_CONTENT"]  # type: ignore[attr-defined]
+    assert "".join(texts) == "first second third "
+    assert next(count) > 0, "text was written while the run's task slept"
+
+
+async def test_many_streams_rest_until_the_same_moments_and_few_for_as_long_as_each_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    for streams, moments in ((5, 1000), (50, 52), (200, 202)):
+        monkeypatch.setattr(sse_coalescing, "_open", streams)
+        due = set[float]()
+        for now in range(1000):
+            with monkeypatch.context() as at:
+                at.setattr(loop, "time", lambda now=now: 7.0 + now / 1000)
+                rest = sse_coalescing._rest()
+            assert 0 < rest < 1.6 * sse_coalescing.pause_of(streams)
+            due.add(round(7.0 + now / 1000 + rest, 6))
+        assert len(due) <= moments + 10
+        assert streams > 10 or len(due) == 1000

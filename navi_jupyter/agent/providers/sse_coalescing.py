@@ -6,8 +6,8 @@ is left alone for a moment (15 ms; more when many answers stream at once, at mos
 meanwhile become one where they differ in their piece of text only: the same JSON, the pieces joined. An event that is
 not understood is passed on as it came. Nothing waits longer than the moment, and the first piece not at all.
 
-Text goes to the log ahead of the packages (:class:`DirectText`), which get the same text as one event a second, or
-when anything else comes. So order stays, and what they make of the response is the same.
+Text goes to the log ahead of the packages (:class:`DirectText`), which get the same text as one event after three
+seconds, or when anything else comes. So order stays, and what they make of the response is the same.
 
 The one module that touches private attributes of pydantic-ai: :func:`with_coalesced_streams`.
 Imports pydantic_ai and httpx2: only modules that the runner loads may import this one.
@@ -34,9 +34,11 @@ _SHORTEST_PAUSE = 0.015
 _LONGEST_PAUSE = 0.1
 _READING = 0.002  # seconds that it takes to read what has come meanwhile: some rounds of the loop
 _READS_PER_SECOND = 500  # of all streams of this process together: at 1 to 2 ms each, what the loop can afford
+_LANES = 5  # moments of a long pause at which streams are read, all of a lane in one round of the loop
+_LANE = 10  # streams that are read in one round; with more there are more lanes
 _READ_AHEAD = 2**20  # bytes that are read before the reader has taken them
 _PIECES_PER_ROUND = 25  # pieces that are read before other tasks of the loop get their turn
-_HELD = 1.0  # seconds after which the packages get the text that is in the log already
+_HELD = 3.0  # seconds after which the packages get the text that is in the log already
 # pydantic-ai may change text with a character of no width, and hold it back; also a piece of nothing but space.
 _ZERO_WIDTH = re.compile("[\u200b-\u200d\u2060\ufeff]")
 
@@ -91,6 +93,19 @@ def pause_of(streams: int) -> float:
     return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, streams / _READS_PER_SECOND))
 
 
+def _rest() -> float:
+    """Seconds for which a stream rests now: about its pause, until many others are due, too.
+
+    What they bring is then written by one commit, and the loop sleeps in between.
+    """
+    pause = pause_of(_open)
+    if _open <= _LANE:
+        return pause
+    lane = pause / max(_LANES, _open / _LANE)
+    at = asyncio.get_running_loop().time()
+    return max(lane, round((at + pause) / lane) * lane - at)
+
+
 async def _own_round() -> None:
     """Return in a round of the loop in which no other stream is worked on.
 
@@ -127,6 +142,8 @@ class CoalescedStream(httpx2.AsyncByteStream):
         # Not set during a pause: nothing is read then, and one read gets all that has come.
         self._reading = asyncio.Event()
         self._whole = False  # whether one read gets all that has come
+        self._waits = False  # whether the reader has taken all that there was, and waits for more
+        self._left = b""  # complete events that the reader has to get, in the order before the pieces
         self._task: asyncio.Task[None] | None = None  # set at the first iteration
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -135,18 +152,23 @@ class CoalescedStream(httpx2.AsyncByteStream):
             self._task = asyncio.create_task(self._read(), name="navi-provider-stream")
         task = self._task
         self._reading.set()
-        while not task.done() or self._pieces:
-            await self._changed.wait()
+        while not task.done() or self._pieces or self._left:
+            self._waits = True
+            try:
+                await self._changed.wait()
+            finally:
+                self._waits = False
             pieces, self._pieces, self._size = self._pieces, [], 0
+            left, self._left = self._left, b""
             self._taken.set()
             if not task.done():
                 self._changed.clear()
-            if passed := self._texts.passed(self._complete(b"".join(pieces))):
+            if passed := self._texts.passed(left + self._complete(b"".join(pieces))):
                 await _own_round()
                 yield passed
             if not task.done():
                 self._texts.remind(self._changed)
-                if pieces:  # else something is due: what is read now must not wait for another pause
+                if pieces or left:  # else something is due: what is read now must not wait for another pause
                     await self._pause()
         if rest := self._texts.held() + self._events.rest():
             yield rest
@@ -162,9 +184,24 @@ class CoalescedStream(httpx2.AsyncByteStream):
             message = f"The provider's answer cannot be read: {error}. Try again, or switch to another model."
             raise RunFailed(message, run_code="answer_too_long") from None
 
+    def _ahead(self, piece: bytes) -> bool:
+        """Write the text that a piece begins with to the log. Whether the piece needs nothing of the reader any more.
+
+        Only while the reader waits for more: then what it was given before has passed through the packages. It sleeps
+        on where there was nothing but text, or the beginning of an event.
+        """
+        if not self._whole or not self._waits or self._pieces or self._left or self._changed.is_set():
+            return False
+        try:
+            self._left = self._texts.ahead(self._events.add(piece))
+        except EventTooLarge:
+            return False  # the reader meets it again, and raises it
+        self._texts.remind(self._changed)
+        return True
+
     async def _pause(self) -> None:
         self._reading.clear()
-        await asyncio.sleep(pause_of(_open))
+        await asyncio.sleep(_rest())
         if not self._whole:
             await _own_round()
         self._reading.set()
@@ -187,8 +224,13 @@ class CoalescedStream(httpx2.AsyncByteStream):
         _open += 1
         try:
             async for piece in self._stream:
-                self._pieces.append(piece)
-                self._size += len(piece)
+                if self._ahead(piece):
+                    if not self._left:
+                        await asyncio.sleep(_rest())
+                        continue
+                else:
+                    self._pieces.append(piece)
+                    self._size += len(piece)
                 self._changed.set()
                 if self._whole:
                     self._reading.clear()
@@ -219,11 +261,7 @@ class _Texts:
         raws = events.split(EVENT_END)[:-1]
         if self._direct is None:
             return b"".join(_written(one) for one in joined(raws))
-        pieces = self._plain_pieces(raws)
-        if pieces and self._last is not None and self._direct.write("".join(pieces)):
-            self._last.take(pieces)
-            self._ahead = True
-            raws = raws[len(pieces) :]
+        raws = self._not_ahead(raws)
         if not raws:
             return self.held() if self._is_due else b""
         held = self.held()
@@ -235,6 +273,20 @@ class _Texts:
         if self._last is not None:
             self._last.empty()
         return written
+
+    def ahead(self, events: bytes) -> bytes:
+        """Write the text that these complete events begin with to the log. Those that are left."""
+        left = self._not_ahead(events.split(EVENT_END)[:-1])
+        return b"".join(raw + EVENT_END for raw in left)
+
+    def _not_ahead(self, raws: list[bytes]) -> list[bytes]:
+        """Those that are left when the first, as far as they are text, are in the log."""
+        pieces = self._plain_pieces(raws)
+        if not pieces or self._last is None or self._direct is None or not self._direct.write("".join(pieces)):
+            return raws
+        self._last.take(pieces)
+        self._ahead = True
+        return raws[len(pieces) :]
 
     def _plain_pieces(self, raws: list[bytes]) -> list[str]:
         """The text of the first of these events, as many as differ from the last one in their text only."""

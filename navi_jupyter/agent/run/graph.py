@@ -174,6 +174,7 @@ class _GraphRun:
     answer_size: int = 0  # characters that the model has written in the present response
     run_size: int = 0  # and in the run
     cut: ModelResponse | None = None  # what is kept of a response that was too long
+    asking: asyncio.Task[Any] | None = None  # the task that makes the present request
 
     async def result(self) -> AgentResult:
         try:
@@ -227,6 +228,7 @@ class _GraphRun:
         stream = None
         complete = False
         self.answer_size = 0
+        self.asking = asyncio.current_task()
         direct = direct_text.set(DirectText(given=self.task.translator.given, write=self._write))
         try:
             with request_span(self.task.model, self.task.model_name) as span:
@@ -272,7 +274,12 @@ class _GraphRun:
             self.run.enqueue(part)
 
     def _write(self, text: str) -> bool:
-        """See ``DirectText``. What would make the answer too long is not written: pydantic-ai has it before the end."""
+        """See ``DirectText``. What would make the answer too long is not written: pydantic-ai has it before the end.
+
+        Nothing is once the run is to end, though the task that asks the model may not have left the stream yet.
+        """
+        if self.task.context.stop.stopping or (self.asking is not None and self.asking.cancelling()):
+            return False
         size = len(text)
         translator = self.task.translator
         if self.answer_size + size > MAX_ANSWER or self.run_size + size > MAX_RUN or not translator.can_go_ahead:
