@@ -424,3 +424,13 @@ def test_nothing_heavy_is_imported_before_the_first_run() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_schema_of_stored_conversations_is_made_by_the_import_which_is_in_a_thread() -> None:
+    code = (
+        "import navi_jupyter.agent.run.runner\n"
+        "from pydantic_ai.messages import ModelMessagesTypeAdapter as adapter\n"
+        "print(adapter.pydantic_complete)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert out.stdout.strip() == "True", "else the end of the first run makes it, on the loop"

@@ -177,6 +177,9 @@ def _file_notes(part: Any) -> Any:
     return replace(part, content=content)
 
 
+# pydantic-ai leaves this to the first use, which is in the loop: 80 ms. Modules are imported in a thread.
+ModelMessagesTypeAdapter.rebuild(raise_errors=False)
+
 _KEPT = 16 * 2**20  # bytes of stored conversations whose messages are kept, in this process
 _AT_ONCE = 8  # turns that are read on the loop
 
