@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.benchmarks.measuring import ROOT, Figures, arguments
+from tests.benchmarks.measuring import ROOT, Figures, arguments, with_bytecode
 
 KERNEL = "import IPython, ipykernel.kernelapp, ipykernel.ipkernel"
 CASES = {
@@ -39,7 +39,9 @@ CASES = {
 def measure(before: str, code: str) -> float:
     """Seconds that ``code`` takes in a process that has already done ``before``."""
     script = f"import time\n{before}\nbegan = time.perf_counter()\n{code}\nprint(time.perf_counter() - began)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=with_bytecode(), capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 

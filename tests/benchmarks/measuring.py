@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -30,6 +31,11 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="the short form: less than a minute")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there, too")
     return parser
+
+
+def with_bytecode() -> dict[str, str]:
+    """The environment of a program that is measured: it may keep what it compiles, as an installed package has it."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class Figures:

@@ -89,7 +89,12 @@ def test_a_part_that_fails_is_named_and_the_rest_is_measured_and_a_broken_ratio_
     (folder / "bench_good.py").write_text(BENCH.format(act=here, value=3, ratio=50))
     (folder / "bench_bad.py").write_text(BENCH.format(act="raise ValueError('no disk')", value=3, ratio=50))
     (folder / "bench_slow.py").write_text(BENCH.format(act="", value=3, ratio=2))
-    good, bad, slow = (run.Part(name=name, short=("--quick",)) for name in ("good", "bad", "slow"))
+    torn = "options.json.write_text('{'); sys.exit()"
+    (folder / "bench_torn.py").write_text(BENCH.format(act=torn, value=3, ratio=50))
+    (folder / "bench_stuck.py").write_text(BENCH.format(act="import time; time.sleep(600)", value=3, ratio=50))
+    good, bad, slow, torn_one, stuck = (
+        run.Part(name=name, short=("--quick",), short_seconds=0) for name in ("good", "bad", "slow", "torn", "stuck")
+    )
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setattr(run, "LIMITS", (Limit(figure="ours / theirs, x", least=20),))
 
@@ -105,6 +110,15 @@ def test_a_part_that_fails_is_named_and_the_rest_is_measured_and_a_broken_ratio_
     printed = capsys.readouterr()
     assert "Not measured (this): ended with 1: ValueError: no disk" in printed.out
     assert "| fast | ms | 3 |" in printed.out, "what comes after is measured"
+
+    with monkeypatch.context() as patience:
+        patience.setattr(run, "LONGEST", 1)
+        assert status(stuck) == 1
+    assert "Not measured (this): took more than 1 s" in capsys.readouterr().out
+    assert status(torn_one, good) == 1
+    printed = capsys.readouterr()
+    assert "Not measured (this): its figures cannot be read" in printed.out
+    assert "| fast | ms | 3 |" in printed.out
 
     docs = tmp_path / "docs"
     (docs / "pictures").mkdir(parents=True)
