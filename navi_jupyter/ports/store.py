@@ -49,7 +49,7 @@ class LogReads(Protocol):
         """Whether a follower that has seen up to ``after`` cannot be served event by event any more."""
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
-        """The run's envelopes so far, as JSON, in order."""
+        """The run's envelopes so far, as JSON, in order; pieces of one text that follow each other may be joined."""
 
     async def transcript(self, session_id: str, *, before: str | None, limit: int) -> TranscriptSlice:
         """The last messages of finished runs, or those before a cursor or a run. Raises InvalidRequest for others."""
@@ -241,7 +241,9 @@ class SessionSnapshot:
     head_seq: int
     finished: Sequence[Message]  # messages of the runs that are over, in the order of the conversation
     active: Run | None
-    frames: Sequence[str]  # the envelopes, as JSON, of the active and of the queued runs so far, by ``seq``
+    frames: Sequence[str]
+    """The envelopes, as JSON, of the active and of the queued runs so far, by ``seq``; pieces of one text that follow
+    each other may be joined."""
     queued: Sequence[Run]
     recalls: Sequence[Recall]  # those that are not over
     interrupts: Sequence[Interrupt] = ()

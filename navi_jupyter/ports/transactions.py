@@ -104,7 +104,7 @@ class LogTx(Protocol):
         """:meth:`append` for many sessions at once; those that are gone are left out."""
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
-        """The run's envelopes so far, as JSON, in order."""
+        """The run's envelopes so far, as JSON, in order; pieces of one text that follow each other may be joined."""
 
     async def fold_events(self, session_id: str, folded: Mapping[int, str], dropped: Sequence[int]) -> None:
         """Compaction: replace some frames and remove others."""

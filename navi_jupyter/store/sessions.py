@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from ..ports.transactions import Server
 from .connection import Readers, Statements
 from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrupt_of
 from .log.compaction import GAP, READ_BYTES, CompactionRows
+from .log.frames import run_frames
 from .prompts import PromptReads, PromptRows
 from .rows import offer_of, optional_micros, recall_of, run_of, server_of, session_of, to_micros
 from .runs import OPEN_RUNS, RunQueries, RunRows, marks, read_turns
@@ -69,10 +70,6 @@ _RAISE_HEADS = (
     " WHERE sessions.id = more.key AND sessions.deleted_at IS NULL RETURNING id, head_seq"
 )
 """The only counter of a log. Read and raised by one statement, so that two servers never give a number twice."""
-_RUN_FRAMES = (
-    "SELECT frame FROM events WHERE session_id = ? AND run_id = ?"
-    " AND seq >= (SELECT first_seq FROM runs WHERE id = ?) ORDER BY seq"
-)
 
 
 class LogRows(CompactionRows):
@@ -127,8 +124,7 @@ class LogRows(CompactionRows):
         self.appended.extend((session_id, seq, frame) for session_id, seq, _, frame in rows)
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
-        rows = await self.all(_RUN_FRAMES, (session_id, run_id, run_id))
-        return [row["frame"] for row in rows]
+        return await run_frames(self, session_id, [run_id])
 
 
 class LogQueries(Readers):
@@ -158,35 +154,46 @@ class LogQueries(Readers):
         return await self.fetch_one(GAP, (session_id, after)) is not None
 
     async def snapshot(self, session_id: str, *, last: int | None = None) -> SessionSnapshot | None:
-        async with self.reading() as view:
-            row = await view.one("SELECT * FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
-            if row is None:
-                return None
-            decode_turns = await read_turns(view, session_id, last=last)
-            open_rows = await view.all(OPEN_RUNS, (session_id,))
-            frames = await view.all(
-                "SELECT frame FROM events WHERE session_id = ? AND seq >= ?"
-                f" AND run_id IN ({marks(open_rows)}) ORDER BY seq",
-                (session_id, min((r["first_seq"] for r in open_rows), default=0), *(r["id"] for r in open_rows)),
-            )
-            questions = await view.all(
-                f"SELECT * FROM interrupts WHERE session_id = ? AND (status = 'open' OR {OF_LAST_PAUSE})"
-                " ORDER BY number",
-                (session_id, *(_waiting(open_rows),) * 2),
-            )
-            recalls = await view.all(
-                "SELECT * FROM recalls WHERE session_id = ? AND status IN ('pending', 'running', 'paused')"
-                " ORDER BY next_at",
-                (session_id,),
-            )
+        decode = await self.read(lambda view: _read_snapshot(view, session_id, last=last))
+        return None if decode is None else await asyncio.to_thread(decode)
+
+    async def agent_offer(self, session_id: str) -> AgentOffer | None:
+        row = await self.fetch_one("SELECT agent_offer FROM sessions WHERE id = ?", (session_id,))
+        return None if row is None else offer_of(row["agent_offer"])
+
+    async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
+        return await self.read(lambda view: run_frames(view, session_id, [run_id]))
+
+
+async def _read_snapshot(
+    view: Statements, session_id: str, *, last: int | None
+) -> Callable[[], SessionSnapshot] | None:
+    """Reads it all; the answer makes the snapshot. It is not for the event loop."""
+    row = await view.one("SELECT * FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
+    if row is None:
+        return None
+    decode_turns = await read_turns(view, session_id, last=last)
+    open_rows = await view.all(OPEN_RUNS, (session_id,))
+    frames = await run_frames(view, session_id, [r["id"] for r in open_rows])
+    waiting = next((r["id"] for r in open_rows if r["status"] == "waiting"), None)
+    questions = await view.all(
+        f"SELECT * FROM interrupts WHERE session_id = ? AND (status = 'open' OR {OF_LAST_PAUSE}) ORDER BY number",
+        (session_id, waiting, waiting),
+    )
+    recalls = await view.all(
+        "SELECT * FROM recalls WHERE session_id = ? AND status IN ('pending', 'running', 'paused') ORDER BY next_at",
+        (session_id,),
+    )
+
+    def snapshot() -> SessionSnapshot:
+        turns = decode_turns()
         runs = [run_of(r) for r in open_rows]
-        turns = await asyncio.to_thread(decode_turns)
         return SessionSnapshot(
             session=session_of(row),
             head_seq=row["head_seq"],
             finished=turns.messages,
             active=next((run for run in runs if run.status.active), None),
-            frames=[r["frame"] for r in frames],
+            frames=frames,
             queued=[run for run in runs if not run.status.active],
             recalls=[recall_of(r) for r in recalls],
             interrupts=[interrupt_of(r) for r in questions],
@@ -194,18 +201,7 @@ class LogQueries(Readers):
             agent_offer=offer_of(row["agent_offer"]),
         )
 
-    async def agent_offer(self, session_id: str) -> AgentOffer | None:
-        row = await self.fetch_one("SELECT agent_offer FROM sessions WHERE id = ?", (session_id,))
-        return None if row is None else offer_of(row["agent_offer"])
-
-    async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
-        rows = await self.fetch_all(_RUN_FRAMES, (session_id, run_id, run_id))
-        return [row["frame"] for row in rows]
-
-
-def _waiting(rows: Sequence[sqlite3.Row]) -> str | None:
-    """The run that waits for an answer, if there is one."""
-    return next((row["id"] for row in rows if row["status"] == "waiting"), None)
+    return snapshot
 
 
 class LinkRows(Statements):

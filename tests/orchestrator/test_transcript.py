@@ -20,6 +20,7 @@ from navi_jupyter.events import (
     Attributed,
     Custom,
     Draft,
+    Envelope,
     Event,
     Outcome,
     ReasoningEnd,
@@ -49,6 +50,7 @@ from navi_jupyter.orchestrator.transcript import TranscriptBuilder, fold_frames
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.store import SessionSnapshot
 from navi_jupyter.store import prompts
+from navi_jupyter.store.log.frames import JoinedTexts
 from navi_jupyter.store.sqlite import SqliteStore
 from tests.support.log_reader import Reader
 from tests.support.orchestrator_world import world
@@ -389,6 +391,50 @@ def test_compaction_changes_no_conversation_and_no_order(history: History) -> No
             del frames[seq]
     assert list(frames) == sorted(frames)
     assert read(*frames.values()).conversation() == read(*(frame for _, frame in history.frames)).conversation()
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories())
+def test_joining_the_pieces_of_texts_as_they_are_read_changes_no_conversation(history: History) -> None:
+    joined = JoinedTexts()
+    for _, frame in history.frames:
+        joined.add(frame)
+    frames = joined.frames()
+    assert read(*frames).conversation() == read(*(frame for _, frame in history.frames)).conversation()
+    assert fold_frames(frames).messages() == fold_frames(frame for _, frame in history.frames).messages()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([TextMessageContent, ReasoningMessageContent, ToolCallArgs]),
+            st.sampled_from(["m", 'delta":"', "{}"]),
+            st.sampled_from([None, "sub"]),
+            st.text(min_size=1, max_size=12) | st.sampled_from(['"', "\\", '\\"}}', '","delta":"', "\n{"]),
+        ),
+        max_size=30,
+    )
+)
+def test_pieces_that_no_other_event_is_between_are_one_for_each_text_whatever_is_in_them(
+    pieces: list[tuple[Any, str, str | None, str]],
+) -> None:
+    joined, expected = JoinedTexts(), dict[tuple[Any, ...], str]()
+    for seq, (kind, about, subagent, delta) in enumerate(pieces):
+        name = "tool_call_id" if kind is ToolCallArgs else "message_id"
+        event = kind(**{name: about}, delta=delta, subagent_run_id=subagent)
+        joined.add(Draft(event, run_id="r", origin=USER, at=AT).frame("s", seq))
+        expected[kind, about, subagent] = expected.get((kind, about, subagent), "") + json.loads(event.wire())["delta"]
+    found = dict[tuple[Any, ...], str]()
+    frames = joined.frames()
+    for frame in frames:
+        piece: Any = Envelope.model_validate_json(frame).event
+        about = piece.tool_call_id if type(piece) is ToolCallArgs else piece.message_id
+        key = (type(piece), about, piece.subagent_run_id)
+        found[key] = found.get(key, "") + piece.delta
+    assert found == expected
+    if not any(about == "{}" for _, about, _, _ in pieces):
+        assert len(frames) == len(expected)
 
 
 @settings(max_examples=100, deadline=None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 
 from navi_jupyter.orchestrator.snapshot import PRELUDE_MESSAGES
 from navi_jupyter.server.app import NaviExtension
+from navi_jupyter.server.export import files
+from navi_jupyter.server.wire.sessions import MessageInfo, MessagePage
 from tests.conftest import Api
 from tests.support.long_sessions import lengthen
 
@@ -84,6 +88,38 @@ async def test_of_ten_thousand_messages_a_follower_gets_the_last_ones_and_reads_
     whole = (await api.ok("GET", f"sessions/{sid}/messages"))["messages"]
     assert [message["id"] for message in earlier + last] == [message["id"] for message in whole]
     assert len(whole) == 2 * (COPIES + 1)
+
+
+async def test_a_whole_conversation_is_read_and_written_outside_of_the_event_loop(
+    api: Api, navi: NaviExtension, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As messages and in each kind of file, piece by piece."""
+    sid, run_id = await one_run(api)
+    await asyncio.to_thread(lengthen, database_of(navi), run_id, 20)
+    loop, pieces = threading.get_ident(), Counter[str]()
+
+    def watch(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            assert threading.get_ident() != loop, name
+            pieces[name] += 1
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    for name in ("_info", "_body", "_page_blocks"):
+        watch(files, name)
+    for name in ("wire", "model_dump_json"):
+        watch(MessageInfo, name)
+    page = await api.ok("GET", f"sessions/{sid}/messages")
+    assert pieces == {"_info": 42, "model_dump_json": 42}
+    assert MessagePage.model_validate(page).wire() == page
+    for kind in files.KINDS:
+        pieces.clear()
+        answer = await api("GET", f"sessions/{sid}/export", format=kind)
+        assert answer.status == 200
+        assert sum(pieces.values()) >= 2 * 42, kind
 
 
 async def test_a_short_conversation_comes_whole_and_says_so(api: Api) -> None:

@@ -5,6 +5,7 @@ Reads the session through the orchestrator, so a file has what a follower sees. 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,10 +50,15 @@ NO_NOTICES: Notices = {}
 async def conversation(orchestrator: Orchestrator, session_id: str, *, owner: str) -> tuple[MessageInfo, ...]:
     """All messages, oldest first, with the usage of each finished run on its last assistant message.
 
-    Raises SessionNotFound.
+    Made in a thread. Raises SessionNotFound.
     """
     messages = await orchestrator.sessions.messages(session_id, owner=owner)
-    spent = {run.id: run.usage for run in await _runs(orchestrator, session_id, owner=owner) if run.status.final}
+    runs = await _runs(orchestrator, session_id, owner=owner)
+    return await asyncio.to_thread(_infos, messages, runs)
+
+
+def _infos(messages: Sequence[Message], runs: Sequence[Run]) -> tuple[MessageInfo, ...]:
+    spent = {run.id: run.usage for run in runs if run.status.final}
     last = {m.run_id: m.id for m in messages if m.role == "assistant" and m.subagent_run_id is None}
     return tuple(_info(message, spent if last.get(message.run_id) == message.id else {}) for message in messages)
 
@@ -96,16 +102,19 @@ async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, ow
     questions = await orchestrator.sessions.questions(session_id, owner=owner)
     notices = {run.id: run.notice for run in reversed(runs) if run.notice is not None}
     plans = await _plans(orchestrator, session_id)
-    if kind == "md":
-        content, content_type = as_markdown(view.session, messages, notices, questions, plans), MARKDOWN
-    elif kind == "ipynb":
-        notebook = as_notebook(view.session, messages, notices, questions, plans)
-        content, content_type = json.dumps(notebook, indent=1) + "\n", NOTEBOOK
-    elif kind == "html":
-        content, content_type = as_page(view.session, messages, notices, questions, plans), HTML
-    else:
-        data = _as_data(view.session, messages, notices, questions)
-        content, content_type = json.dumps(data, indent=1) + "\n", JSON
+
+    def written() -> tuple[str, str]:
+        if kind == "md":
+            return as_markdown(view.session, messages, notices, questions, plans), MARKDOWN
+        if kind == "ipynb":
+            notebook = as_notebook(view.session, messages, notices, questions, plans)
+            return json.dumps(notebook, indent=1) + "\n", NOTEBOOK
+        if kind == "html":
+            return as_page(view.session, messages, notices, questions, plans), HTML
+        return json.dumps(_as_data(view.session, messages, notices, questions), indent=1) + "\n", JSON
+
+    # In a thread, as all that grows with the conversation: kernels share the event loop.
+    content, content_type = await asyncio.to_thread(written)
     return HttpReply(content=content, content_type=content_type, filename=f"{_slug(view.session.title)}.{kind}")
 
 
