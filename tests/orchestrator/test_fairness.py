@@ -220,10 +220,10 @@ class Burst:
 
     async def recalls(self, owner: str, count: int, **policy: Any) -> None:
         """Each in a session of its own, all due in a moment."""
-        at = now() + timedelta(milliseconds=20)
 
         async def one() -> None:
             fields = {"session_id": await self.session(owner), "message": "look", "policy": policy}
+            at = now() + timedelta(milliseconds=20)  # not earlier: five hundred sessions may take seconds
             request = RecallCreate.model_validate(fields | {"schedule": {"kind": "once", "at": at.isoformat()}})
             await self.service.create(request, owner=owner, zone="UTC")
 
