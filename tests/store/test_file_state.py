@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sqlite3
@@ -344,16 +345,42 @@ def crashed(path: Path, sessions: int = 20, *, prefix: str = "s") -> None:
     assert path.with_name("navi.db-wal").stat().st_size > 0
 
 
+@pytest.fixture(scope="module")
+def crash(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that a server which died in mid-work has left behind: database, log, shared memory and record."""
+    folder = tmp_path_factory.mktemp("crash")
+    crashed(folder / "navi.db")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_crashes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same after a second server; in ``before`` what the first had left, once it was opened and closed in order."""
+    folder, before = tmp_path_factory.mktemp("crashes"), tmp_path_factory.mktemp("before") / "before"
+    crashed(folder / "navi.db", 1)
+    assert asyncio.run(notice_of(folder / "navi.db")) is None
+    shutil.copytree(folder, before)
+    crashed(folder / "navi.db", prefix="t")
+    before.rename(folder / "before")
+    return folder
+
+
+def left(folder: Path, place: Path) -> Path:
+    """The database in a copy of all files of a folder."""
+    shutil.copytree(folder, place, dirs_exist_ok=True)
+    return place / "navi.db"
+
+
 async def notice_of(path: Path) -> str | None:
     store = await SqliteStore.open(path)
     await store.close()
     return store.notice
 
 
-async def test_after_a_crash_nothing_is_missing_and_nothing_is_said(tmp_path: Path) -> None:
-    crashed(tmp_path / "navi.db")
-    assert await notice_of(tmp_path / "navi.db") is None
-    assert await sessions_in(tmp_path / "navi.db") == 20
+async def test_after_a_crash_nothing_is_missing_and_nothing_is_said(tmp_path: Path, crash: Path) -> None:
+    path = left(crash, tmp_path)
+    assert await notice_of(path) is None
+    assert await sessions_in(path) == 20
 
 
 def without_log(path: Path) -> None:
@@ -398,12 +425,9 @@ def with_a_damaged_log(path: Path) -> None:
     ],
 )
 async def test_after_a_crash_a_missing_or_cut_log_is_told_with_the_time_from_which_changes_are_missing(
-    tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, two_crashes: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "navi.db"
-    crashed(path, 1)
-    assert await notice_of(path) is None
-    crashed(path, prefix="t")
+    path = left(two_crashes, tmp_path)
     damage(path)
     said = await notice_of(path)
     assert said is not None
@@ -412,24 +436,17 @@ async def test_after_a_crash_a_missing_or_cut_log_is_told_with_the_time_from_whi
     assert await notice_of(path) is None, "what was told is not told for ever"
 
 
-async def test_a_copy_of_the_file_alone_says_that_changes_may_be_missing(tmp_path: Path) -> None:
-    path = tmp_path / "navi.db"
-    crashed(path)
-    (tmp_path / "copy").mkdir()
-    shutil.copy(path, tmp_path / "copy" / "navi.db")
-    said = await notice_of(tmp_path / "copy" / "navi.db")
+async def test_a_copy_of_the_file_alone_says_that_changes_may_be_missing(tmp_path: Path, crash: Path) -> None:
+    shutil.copy(crash / "navi.db", tmp_path)
+    said = await notice_of(tmp_path / "navi.db")
     assert said is not None
     assert "Changes may be missing" in said
 
 
-async def test_an_older_copy_in_the_place_of_the_database_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "navi.db"
-    crashed(path, 1)
+async def test_an_older_copy_in_the_place_of_the_database_is_told(tmp_path: Path, two_crashes: Path) -> None:
+    path = left(two_crashes, tmp_path)
     assert await notice_of(path) is None
-    shutil.copy(path, tmp_path / "older")
-    crashed(path, prefix="t")
-    assert await notice_of(path) is None
-    shutil.copy(tmp_path / "older", path)
+    shutil.copy(two_crashes / "before" / "navi.db", path)
     said = await notice_of(path)
     assert said is not None
     assert "an older copy" in said
@@ -469,9 +486,17 @@ async def test_a_record_that_cannot_be_read_is_written_anew(tmp_path: Path, cont
         name = db.execute("SELECT name FROM database_state").fetchone()[0]
     path.with_name("navi.db.state").write_bytes(content.replace(b"NAME", name.encode()))
     assert await notice_of(path) is None
-    crashed(path)
-    without_log(path)
-    assert "Changes are missing" in str(await notice_of(path))
+    # Written anew: it is known again what was committed last, as when this server dies and its log is taken away.
+    record = json.loads(path.with_name("navi.db.state").read_bytes().split(b"\n")[0])
+    assert record.keys() == {"database", "committed_at"}
+    assert record["database"] == name
+    store = await SqliteStore.open(path)
+    await add(store, "s_1")
+    left(tmp_path, tmp_path / "died")
+    await store.close()
+    died = tmp_path / "died" / "navi.db"
+    without_log(died)
+    assert "Changes are missing" in str(await notice_of(died))
 
 
 @pytest.mark.parametrize(
