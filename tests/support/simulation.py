@@ -91,7 +91,6 @@ class House:
     def __init__(self, stores: Sequence[SqliteStore]) -> None:
         self.stores = stores
         self.users = stores[0]
-        self.number = 0
         self.acting: Process | None = None
         """Who is being moved: on whose clock what happens now is decided."""
         self.reset()
@@ -107,14 +106,13 @@ class House:
         patch(misfires, "AT_ONCE", 2)
         patch(misfires, "LEDGER_ROWS", 8)  # the rules are the same; a night's backlog is shorter
         patch(misfires, "CATCH_UP", 6)
-        ids = itertools.count()
         for name, module in list(sys.modules.items()):
             if name.startswith(
                 ("navi_jupyter.scheduling.", "navi_jupyter.orchestrator.", "navi_jupyter.notifications.")
             ):
                 for maker in ("new_id", "ordered_id"):
                     if hasattr(module, maker):
-                        patch(module, maker, lambda prefix: f"{prefix}_{next(ids):06}")
+                        patch(module, maker, lambda prefix: f"{prefix}_{next(house.ids):06}")
         return house
 
     def drop_index(self, name: str) -> None:
@@ -126,7 +124,9 @@ class House:
             await store.close()
 
     def reset(self) -> None:
-        """As on the first day."""
+        """As on the first day, ids too: a seed alone gives the same history as after others."""
+        self.number = 0
+        self.ids = itertools.count()
         self.wall = START
         self.steady = 0.0
         """Seconds on a clock that cannot be set. Those count in which the machine slept."""
