@@ -203,6 +203,7 @@ class Sessions:
             if '"RUN_FINISHED"' in text or '"RUN_ERROR"' in text:
                 self.ended += 1
                 await socket.write_message(json.dumps({"type": "prompt", "text": "go"}))
+        self.failed.append(f"the server closed the socket of {sid}: {socket.close_code} {socket.close_reason}")
 
     def report(self) -> str:
         """What came since the last reset."""
@@ -261,6 +262,7 @@ async def measure(watch: Watch, sessions: Sessions, minutes: float, pairs: int) 
     figures.add(f"{load}: longest lag of the loop, ms", 1e3 * max(late))
     figures.add(f"{load}: longest turn of the loop in CPU, ms", 1e3 * max(cpu))
     figures.add(f"{load}: memory in the end, MB", weights[-1])
+    figures.add(f"{load}: runs and followers that failed, number", len(sessions.failed))
     if len(weights) > STEADY + 1:
         figures.add(f"{load}: memory grows after {STEADY} minutes, MB a minute", slope(weights[STEADY:]))
     return figures

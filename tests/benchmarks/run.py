@@ -82,7 +82,7 @@ PARTS = (
         name="fanout",
         title="Fan-out to followers, beside a queue per subscriber",
         full=("--rounds=1",),
-        seconds=(130, 70),
+        seconds=(150, 75),
     ),
     Part(
         name="fanout_peers",
@@ -127,6 +127,8 @@ PARTS = (
     Part(name="overview", title="The overview of 10,000 recalls", seconds=(15, 10)),
     Part(name="session_list", title="The list of 10,000 sessions, and search", seconds=(50, 15)),
     Part(name="watching", title="Watching a kernel", full=("--pairs=2",), seconds=(30, 20)),
+    Part(name="host", title="The process that is shared", full=("--quick",)),
+    Part(name="upkeep", title="Compaction, and a server that is idle", full=("--quick",)),
     Part(
         name="endurance",
         title="Twenty minutes of 50 sessions",
