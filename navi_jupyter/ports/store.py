@@ -173,8 +173,11 @@ class SessionStore(
     def links_now(self, path: str, session_id: str | None) -> Sequence[NotebookLink]:
         """Sessions of all users at a path, and the one with that id, the newest first: read at once, for a hook."""
 
-    async def unmarked_paths(self, *, limit: int) -> Sequence[str]:
-        """Paths of sessions of earlier versions, which knew a notebook by its path alone: no fingerprint is stored."""
+    async def unmarked_paths(self, *, limit: int, made_by: datetime | None = None) -> Sequence[str]:
+        """Paths of sessions of earlier versions, which knew a notebook by its path alone: no fingerprint is stored.
+
+        ``made_by``: of none that was made later.
+        """
 
     async def earlier_sessions(self, owner: str, path: str, *, without: str | None, limit: int) -> Sequence[Session]:
         """Sessions of notebooks at this path, also of those that were there before, but that one; last used first."""

@@ -247,9 +247,11 @@ class InterruptTx(Protocol):
 class LinkTx(Protocol):
     """One transaction's view of the links of sessions to notebooks."""
 
-    async def mark_notebook(self, path: str, fingerprint: Sequence[str], *, now_at: str) -> None:
+    async def mark_notebook(
+        self, path: str, fingerprint: Sequence[str], *, now_at: str, made_by: datetime | None = None
+    ) -> None:
         """Store the fingerprint of the notebook at a path, and how the path is written now, for the sessions there
-        that have no fingerprint yet."""
+        that have no fingerprint yet and were not made later than ``made_by``."""
 
     async def links_below(self, path: str) -> Sequence[NotebookLink]:
         """The links with this path, and those below it where it is a folder; of all users, the newest first."""

@@ -61,8 +61,10 @@ class NotebookSessions:
     async def upgrade(self) -> None:
         """Take the fingerprints of notebooks with sessions of earlier versions. For a task; requests wait for it."""
         deadline = time.monotonic() + UPGRADE_SECONDS
+        # One that is made meanwhile is of this version: its notebook may have no file yet, and is not another's then.
+        by = now()
         try:
-            while self._notebooks is not None and (paths := await self._store.unmarked_paths(limit=20)):
+            while self._notebooks is not None and (paths := await self._store.unmarked_paths(limit=20, made_by=by)):
                 for path in paths:
                     late = time.monotonic() > deadline
                     here = self._relative(path)  # a kernel may have known it by its absolute path
@@ -70,7 +72,9 @@ class NotebookSessions:
                     # A notebook that is not there now never was seen: no other one at its path is it.
                     marks = NO_CELL if mark is None else mark.fingerprint or NO_CELL
                     await self._store.write(
-                        lambda tx, path=path, marks=marks, here=here: tx.mark_notebook(path, marks, now_at=here)  # type: ignore[misc]
+                        lambda tx, path=path, marks=marks, here=here: tx.mark_notebook(  # type: ignore[misc]
+                            path, marks, now_at=here, made_by=by
+                        )
                     )
         except Exception:  # the task is not awaited: it is its own supervisor
             log.exception("notebooks_not_marked")

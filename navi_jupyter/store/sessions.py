@@ -207,10 +207,13 @@ async def _read_snapshot(
 class LinkRows(Statements):
     """Links to notebooks in a transaction."""
 
-    async def mark_notebook(self, path: str, fingerprint: Sequence[str], *, now_at: str) -> None:
+    async def mark_notebook(
+        self, path: str, fingerprint: Sequence[str], *, now_at: str, made_by: datetime | None = None
+    ) -> None:
         await self.change(
-            "UPDATE sessions SET fingerprint = ?, notebook_path = ? WHERE notebook_path = ? AND fingerprint IS NULL",
-            (json.dumps(list(fingerprint)), now_at, path),
+            "UPDATE sessions SET fingerprint = ?, notebook_path = ? WHERE notebook_path = ? AND fingerprint IS NULL"
+            " AND created_at <= coalesce(?, created_at)",
+            (json.dumps(list(fingerprint)), now_at, path, optional_micros(made_by)),
         )
 
     async def links_below(self, path: str) -> Sequence[NotebookLink]:
@@ -328,11 +331,11 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries, Sessio
             ).fetchall()
         return [_link_of(row) for row in rows]
 
-    async def unmarked_paths(self, *, limit: int) -> Sequence[str]:
+    async def unmarked_paths(self, *, limit: int, made_by: datetime | None = None) -> Sequence[str]:
         rows = await self.fetch_all(
             "SELECT DISTINCT notebook_path FROM sessions WHERE notebook_path IS NOT NULL AND fingerprint IS NULL"
-            " LIMIT ?",
-            (limit,),
+            " AND created_at <= coalesce(?, created_at) LIMIT ?",
+            (optional_micros(made_by), limit),
         )
         return [row["notebook_path"] for row in rows]
 

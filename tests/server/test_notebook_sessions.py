@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from jupyter_server.serverapp import ServerApp
 
+from navi_jupyter.model.sessions import Session, SessionCreate
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.wire.sessions import SessionFind
 from tests.conftest import Api
@@ -244,6 +245,31 @@ async def test_sessions_of_an_earlier_version_are_known_by_path_and_cells(
     (root / "work.ipynb").write_text(json.dumps(without_id(root / "work.ipynb")))
     await sessions.notebooks.upgrade()
     assert (await find("work.ipynb"))["session"]["id"] == first
+
+
+async def test_a_session_made_while_those_of_earlier_versions_are_marked_may_have_a_notebook_without_a_file(
+    navi: NaviExtension, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert navi.lifecycle is not None
+    assert navi.lifecycle.services is not None
+    sessions = navi.lifecycle.services.sessions
+    made: list[Session] = []
+
+    async def make_one() -> None:
+        request = SessionCreate(notebook_path="work.ipynb")
+        made.append(await sessions.orchestrator.sessions.create(request, owner="ada"))
+
+    await make_one()
+    mark = sessions.notebooks._notebooks.mark  # type: ignore[union-attr]
+
+    async def in_between(path: str) -> Any:
+        await make_one()
+        return await mark(path)
+
+    monkeypatch.setattr(sessions.notebooks._notebooks, "mark", in_between)
+    await sessions.notebooks.upgrade()
+    links = [await sessions.store.link(each.id) for each in made]
+    assert [link.fingerprint for link in links if link is not None] == [("-",), ()]
 
 
 async def test_an_absolute_path_of_an_earlier_version_becomes_relative(
