@@ -391,6 +391,6 @@ def test_a_transcript_is_bounded_and_keeps_both_ends() -> None:
 
 def test_a_huge_conversation_is_trimmed_quickly() -> None:
     messages = [m for n in range(2000) for m in turn(n, prompt="p" * 2000, outputs=["x" * 2000])]
-    began = time.perf_counter()
+    began = time.thread_time()
     run(messages, 50_000, Scribe())
-    assert time.perf_counter() - began < 3
+    assert time.thread_time() - began < 3

@@ -241,10 +241,10 @@ def test_what_holds_no_secret_is_given_back_as_it_is(content: Any) -> None:
 def test_megabytes_are_cleaned_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         monkeypatch.setenv(f"X{number}_API_KEY", f"sk-{number}-abcdefgh")
-    content = "all is well. " * 4_000_000 + "sk-7-abcdefgh"
-    began = time.perf_counter()
+    content = "all is well. " * 1_000_000 + "sk-7-abcdefgh"
+    began = time.thread_time()
     assert redact_output(content).endswith("well. …")
-    assert time.perf_counter() - began < 20, "not in steps that grow with the square of its length"
+    assert time.thread_time() - began < 5, "not in steps that grow with the square of its length"
 
 
 @pytest.mark.usefixtures("_planted")

@@ -272,10 +272,10 @@ def test_what_can_not_be_is_refused_and_the_field_is_named(spec: dict[str, str],
     "expr", ["1" * 10**6, "0-99999999 " * 5, "*,*," * 64 + "* * * * *", "\u00a0" * 100, "1," * 127 + "1"]
 )
 def test_hostile_expressions_are_refused_in_no_time(expr: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(CronError):
         compiled.__wrapped__(expr)
-    assert time.perf_counter() - started < 0.02
+    assert time.thread_time() - started < 0.02
 
 
 @pytest.mark.parametrize("alias", sorted(ALIASES))
@@ -302,10 +302,10 @@ def test_thirty_days_of_seconds_are_counted_in_no_time() -> None:
     upto = NOW + timedelta(days=30)
     for schedule in (Every(every=timedelta(seconds=1), start=NOW), cron("* * * * * *", "Europe/Berlin")):
         calendar_of.cache_clear()
-        started = time.perf_counter()
+        started = time.thread_time()
         assert count(schedule, NOW, upto) == 30 * 86400
         assert last_slots(schedule, NOW, upto, 3)[-1] == upto
-        assert time.perf_counter() - started < 0.05
+        assert time.thread_time() - started < 0.05
 
 
 @pytest.mark.parametrize(
