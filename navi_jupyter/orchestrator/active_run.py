@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -57,9 +58,14 @@ class ActiveRun:
         self.task: asyncio.Task[None]  # set by :meth:`begin`
         self._ask = ask
         self._unanswered: Ending | None = None  # set when a recall's run gets no answer
-        self._cancelled = False
-        self._closing = False  # set when the server stops or the session goes
-        self._context = replace(context, emit=self.emit, ask=ask, steering=steering)
+        self._cancelled = self._closing = False  # the latter is set when the server stops or the session goes
+        itself = weakref.ref(self)  # what a run has must not hold it: its text would be there until a full collection
+
+        def emit(event: Event) -> None:
+            if (run := itself()) is not None:
+                run.emit(event)
+
+        self._context = replace(context, emit=emit, ask=ask, steering=steering)
         self._loop = loop
         self._event_writer = event_writer
         self._scrubber = EventRedactor()
@@ -70,6 +76,7 @@ class ActiveRun:
         """Put the agent to work."""
         self._seconds = turn.limits.run_timeout
         self.task = asyncio.create_task(self._work(turn), name=f"navi-run-{self.run.id}")
+        self.task.add_done_callback(self.time_limit.end)
 
     def stop(self) -> None:
         """Ask it to end, now. Cooperative: the loop unwinds at its next await."""
@@ -99,9 +106,7 @@ class ActiveRun:
     @property
     def grace(self) -> float:
         """Seconds that it may still take unless it is asked to end. Not over while the user is being asked."""
-        if self.stopping or self._closing:
-            return 0.0
-        if self._unanswered is not None:
+        if self.stopping or self._closing or self._unanswered is not None:
             return 0.0
         return max(self.time_limit.left, 1.0) if self.time_limit.held else max(self.time_limit.left, 0.0)
 
@@ -170,11 +175,9 @@ class ActiveRun:
     def pausing(self) -> TurnResult | None:
         """With what it pauses; None when it has ended. Asked when the task is done, or given up."""
         result = self._result
-        if result is None or not result.asks or result.failure is not None or self.stopping or self.abandoned:
+        if result is None or not result.asks or result.failure is not None:
             return None
-        if self._unanswered is not None:
-            return None
-        return result
+        return None if self.stopping or self.abandoned or self._unanswered is not None else result
 
     def ending(self) -> Ending:
         """What became of it. Called once: when the task is done, or given up."""
@@ -231,17 +234,14 @@ async def launch(
     time_limit = PausableTimeout(turn.limits.run_timeout)
 
     def note_joined(drafts: Sequence[Draft], run_ids: Sequence[str]) -> None:
-        active.note(drafts)
+        this.note(drafts)
         joined(tuple(run_ids))
-
-    def end_unanswered(questions: Sequence[Interrupt]) -> None:
-        active.end_unanswered(questions)
 
     active = ActiveRun(
         run,
         context=replace(
             shared.tool_context(turn.session, user_id=user_id, run_id=run.id, origin=run.origin),
-            record_effect=RunEffects(shared, run, noted=lambda draft: active.note([draft])),
+            record_effect=RunEffects(shared, run, noted=lambda draft: this.note([draft])),
             page=PromptPage(shown=turn.shown),
         ),
         loop=shared.agent,
@@ -266,9 +266,10 @@ async def launch(
             time_limit=time_limit,
             withdrawn=withdrawn,
             followed=shared.followed,
-            unanswered=end_unanswered,
+            unanswered=lambda questions: this.end_unanswered(questions),
         ),
     )
+    this = weakref.proxy(active)
     # Read last: the session is notified of prompts that come from now on.
     if any(queued.mode == "steer" for queued in await shared.store.queued_prompts(run.session_id)):
         active.steering.waiting = True
@@ -325,7 +326,6 @@ async def record_end(shared: SessionDependencies, active: ActiveRun, *, forced: 
     active.over = True
     if ending.error is not None and ending.error.code == "internal_error":
         log.error("run_broke", run_id=run.id, exc_info=active.task.exception() if active.task.done() else None)
-
     closed = None
     if not active.lost:
         await shared.event_writer.flushed(run.session_id)

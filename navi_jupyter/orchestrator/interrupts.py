@@ -203,6 +203,11 @@ class PausableTimeout:
         self._timeout = asyncio.timeout(self._left)
         return self._timeout
 
+    def end(self, _: object = None) -> None:
+        """The run's task is done. The time-out has it, and with it all that the run had."""
+        self._left = self.left
+        self._timeout = None
+
     @property
     def left(self) -> float:
         """Seconds; also while nothing is counted."""

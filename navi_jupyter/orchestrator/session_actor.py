@@ -127,6 +127,7 @@ class SessionActor:
             except Exception:
                 # One item's failure is not the session's: what it was about is settled or in the store.
                 log.exception("session_item_failed", session_id=self.session_id, item=type(item).__name__)
+            del item  # it may have a run that has ended, with all its text
             if self._closing and self.current is None:
                 self._shared.slots.renounce(self.session_id)
                 return
@@ -338,9 +339,7 @@ class SessionActor:
             self.put(Joined(run_ids))
 
         try:
-            active = await launch(
-                self._shared, run, joined=joined, withdrawn=lambda interrupt_id: self.put(Withdrawn(interrupt_id))
-            )
+            active = await launch(self._shared, run, joined=joined, withdrawn=lambda one: self.put(Withdrawn(one)))
         except LeaseLost:  # ended as interrupted once the lease is renewed, unless another server was quicker
             self._shared.trust.given_up[run.id] = self.session_id
             self._shared.slots.give_back(self.session_id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from pydantic_ai import ToolDefinition
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.profiles.openai import OpenAIJsonSchemaTransformer
 
-from navi_jupyter.agent.providers import encoded_messages, http_clients
+from navi_jupyter.agent.providers import encoded_messages, http_clients, models
 from navi_jupyter.agent.providers.models import build_model
 from navi_jupyter.agent.router import AgentRouter
 from tests.support.agent_world import Bench
@@ -90,3 +93,39 @@ async def test_the_packages_walk_the_tools_of_the_first_request_that_has_them(mo
         monkeypatch.setattr(encoded_messages._KnownTools, "of", lambda *_: None)
         await bench.run("Again?", model="openai-chat:gpt-6-luna")
     assert [request.body["tools"] for request in provider.requests] == [tools] * 3
+
+
+@pytest.mark.parametrize("name", ["openai-chat:gpt-6-luna", "openai-responses:gpt-6-luna", "anthropic:claude-opus-5-5"])
+async def test_the_model_and_the_client_of_a_run_are_freed_with_it_and_not_by_a_collection(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """And no request makes a copy of the client, which would be one more cycle."""
+    made: list[weakref.ref[object]] = []
+    build = models._build
+
+    def noted(wanted: str) -> Any:
+        model: Any = build(wanted)
+        made.extend(map(weakref.ref, (model, model.provider, model.provider.client, model.provider._own_http_client)))
+        return model
+
+    async with ScriptedProvider(
+        Reply("I look.", calls=(Call("list_recalls", {}, "now_1"),)), Reply("Yes.")
+    ) as provider:
+        provider.point(monkeypatch)
+        bench = Bench(AgentRouter())
+        await bench.run("What is planned?", model=name)  # imports
+        monkeypatch.setattr(models, "_build", noted)
+        monkeypatch.setattr("openai.AsyncOpenAI.copy", None)
+        monkeypatch.setattr("openai.AsyncOpenAI.with_options", None)
+        monkeypatch.setattr("anthropic.AsyncAnthropic.copy", None)
+        monkeypatch.setattr("anthropic.AsyncAnthropic.with_options", None)
+        gc.collect()
+        gc.disable()
+        try:
+            await bench.run("What is planned?", model=name)
+            async with asyncio.timeout(20):
+                while any(one() for one in made):  # noqa: ASYNC110 - what closes a connection has its last turns
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
+    assert len(made) == 4

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +22,9 @@ from navi_jupyter.errors import (
     StoreError,
 )
 from navi_jupyter.model.sessions import SessionPatch
+from navi_jupyter.orchestrator.active_run import ActiveRun
 from navi_jupyter.orchestrator.command_handler import CommandHandler
+from navi_jupyter.ports.agent import Turn
 from tests.support.orchestrator_world import OWNER, ends, eventually, kinds, text_of, world
 
 SAID = ["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"]
@@ -291,6 +295,33 @@ async def test_a_run_whose_launch_fails_is_ended_and_gives_its_place_back(
         assert "secret" not in last["event"]["message"]
         following = await w.prompt(sid, "say 1")
         assert (await w.until_end(sid, following.run_id))["event"]["type"] == "RUN_FINISHED"
+
+
+@pytest.mark.parametrize("prompt", ["say 3", "wait"])
+async def test_what_a_run_had_is_freed_when_it_has_ended_and_not_by_a_collection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str
+) -> None:
+    had: list[weakref.ref[object]] = []
+    begin = ActiveRun.begin
+
+    def noted(run: ActiveRun, turn: Turn) -> None:
+        begin(run, turn)
+        had.extend((weakref.ref(run), weakref.ref(run.task)))
+
+    monkeypatch.setattr(ActiveRun, "begin", noted)
+    gc.collect()
+    gc.disable()
+    try:
+        async with world(tmp_path) as w:
+            sid = await w.session()
+            run = await w.prompt(sid, prompt)
+            if prompt == "wait":
+                await w.streaming(sid, run.run_id)
+                await w.stop(sid)
+            await w.until_end(sid, run.run_id)
+            await eventually(lambda: len(had) == 2 and not any(one() for one in had))
+    finally:
+        gc.enable()
 
 
 async def test_the_end_of_a_run_is_written_as_soon_as_the_database_takes_it(

@@ -13,10 +13,13 @@ import asyncio
 import os
 import random
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
+from types import TracebackType
 from typing import Any
 
 from pydantic_ai import RunContext, ToolDefinition
@@ -119,11 +122,21 @@ class RetryingModel(WrapperModel):
                 )
             )
 
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> bool | None:
+        """See ``Model.__aexit__``. What is left of the model is freed at once, not by a full collection."""
+        try:
+            return await super().__aexit__(exc_type, exc_val, exc_tb)
+        finally:
+            _forget_resources(getattr(self.provider, "client", None))
+
     def _without_retries(self, settings: ModelSettings | None) -> ModelSettings:
         """The settings, with the retries of the provider's package off: three times three would be nine requests."""
         changed = ModelSettings() if settings is None else settings.copy()
-        if "max_retries" not in self.wrapped.unsupported_settings:
-            changed["max_retries"] = 0
+        client = getattr(self.provider, "client", None)
+        if "max_retries" not in self.wrapped.unsupported_settings and getattr(client, "max_retries", None) != 0:
+            changed["max_retries"] = 0  # has pydantic-ai make a copy of the client for each request
         return changed
 
     async def _with_retries(self, attempt: Callable[[], Awaitable[StreamedResponse]]) -> StreamedResponse:
@@ -156,6 +169,7 @@ async def build_model(name: str, *, policy: RetryPolicy = POLICY) -> Model:
     began = time.monotonic()
     try:
         built = with_known_schemas(with_coalesced_streams(await asyncio.to_thread(_build, name)))
+        _turn_retries_off(getattr(built.provider, "client", None))
         model = EncodingModel(built) if has_hook(built) and _is_encoded(built) else built
     except Exception as error:
         # Providers raise their own kinds for a missing key or endpoint; all of them mean the same to the user.
@@ -163,6 +177,20 @@ async def build_model(name: str, *, policy: RetryPolicy = POLICY) -> Model:
     if (took := time.monotonic() - began) > 1.0:
         log.info("model_built", model=name, seconds=round(took, 2))
     return RetryingModel(model, policy)
+
+
+def _turn_retries_off(client: object) -> None:
+    if type(client).__module__.partition(".")[0] in _OUR_CLIENTS and isinstance(
+        getattr(client, "max_retries", None), int
+    ):
+        vars(client)["max_retries"] = 0
+
+
+def _forget_resources(client: object) -> None:
+    """Have a client that is closed forget what it has made of itself: each has methods of the client, a cycle."""
+    for name in list(getattr(client, "__dict__", ())):
+        if isinstance(getattr(type(client), name, None), cached_property):
+            delattr(client, name)
 
 
 def prepare(name: str) -> None:
@@ -187,15 +215,16 @@ def with_known_schemas(model: Model) -> Model:
 
     The hook is pydantic-ai's own, for subclasses; here it is one of the object, whatever its class.
     """
-    transform = model.customize_request_parameters
+    transform, itself = type(model).customize_request_parameters, weakref.ref(model)  # the model has the function
     kind = (type(model), model.model_id, model.profile.get("json_schema_transformer"))
 
     def transformed(parameters: ModelRequestParameters) -> ModelRequestParameters:
+        this: Any = itself()
         if parameters.output_tools or parameters.output_object or parameters.native_tools:
-            return transform(parameters)  # what comes of these may depend on more than the tools
+            return transform(this, parameters)  # what comes of these may depend on more than the tools
         place = (*kind, *map(id, parameters.function_tools))
         if (known := _schemas.get(place)) is None:
-            found = transform(parameters)
+            found = transform(this, parameters)
             known = _schemas[place] = (tuple(parameters.function_tools), tuple(found.function_tools))
             while len(_schemas) > _SCHEMAS:
                 _schemas.popitem(last=False)
