@@ -174,7 +174,9 @@ class _KnownTurns:
     """The turns of sessions that were read last. What a run was does not change when it is over, so the next start
     reads what has been added; which of them still count is read each time."""
 
-    _MOST = 16 * 2**20  # bytes in all
+    # Bytes in all. What is made of these turns for models is kept, too (``agent``), and holds some of them longer.
+    _MOST = 10 * 2**20
+    _MOST_OF_ONE = 32 * 2**20  # of the session that was read last: it would be read as a whole each time
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, _SessionTurns] = OrderedDict()
@@ -193,8 +195,9 @@ class _KnownTurns:
             last = (rows[-1]["started_at"], rows[-1]["number"])
             self._sessions[session_id] = _SessionTurns(turns, max(last, known.last), size)
             self._sessions.move_to_end(session_id)
-        while sum(one.size for one in self._sessions.values()) > self._MOST:
-            self._sessions.popitem(last=False)
+        size = sum(one.size for one in self._sessions.values())
+        while self._sessions and size > (self._MOST if len(self._sessions) > 1 else self._MOST_OF_ONE):
+            size -= self._sessions.popitem(last=False)[1].size
         return turns
 
 

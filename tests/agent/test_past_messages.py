@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,9 +26,10 @@ from navi_jupyter.agent.providers import encoded_messages, http_clients, models
 from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.agent.run import context_window, conversation
 from navi_jupyter.agent.run.summarizer import Summaries
+from navi_jupyter.clock import now
 from navi_jupyter.model.sessions import RunStatus
-from navi_jupyter.ports.agent import PastTurn
-from tests.support.agent_world import Bench
+from navi_jupyter.ports.agent import Message, PastTurn
+from tests.support.agent_world import USER, Bench
 from tests.support.providers import Call, Reply, ScriptedProvider
 
 OPENAI, ANTHROPIC = "openai-chat:gpt-6-luna", "anthropic:claude-opus-5-5"
@@ -201,3 +204,53 @@ async def test_a_conversation_that_is_shortened_is_sent_as_it_would_be_without_t
     usual = await bodies(monkeypatch, OPENAI, turns, hidden=False)
     assert len(sent[-1]["messages"]) < 40
     assert [comparable(body) for body in sent] == [comparable(body) for body in usual]
+
+
+def long_turn(number: int, size: int) -> PastTurn:
+    """One with a text of this length, as the database has it."""
+    text = f"{number} ".ljust(size, "x")
+    return PastTurn(
+        run_id=f"u_{number}",
+        status=RunStatus.COMPLETED,
+        prompt="-",
+        messages=tuple(
+            Message(id=f"m_{role}", run_id=f"u_{number}", origin=USER, at=now(), role=role, content=content)
+            for role, content in (("user", "-"), ("assistant", text))
+        ),
+        conversation=conversation.dump([prompt("-"), answer(TextPart(text))]),
+    )
+
+
+async def test_kept_turns_of_many_sessions_take_bounded_memory_and_a_long_session_stays_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conversation, "_KEPT", 2**20)
+    monkeypatch.setattr(conversation, "_MOST", 4 * 2**20)
+    tracemalloc.start()
+    try:
+        for number in range(4):  # what is made at the first use
+            await conversation.past_messages([long_turn(number, 10_000)])
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(4, 400):
+            [read] = await conversation.past_messages([long_turn(number, 10_000)])
+            read.encoded[("kind",)] = bytes(12_000)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * 2**20 < grown < 1.2 * 2**20, "all that hangs on them counts, not the stored JSON only"
+    turns = [long_turn(number, 10_000) for number in range(1000, 1070)]
+    first = await conversation.past_messages(turns)
+    again = await conversation.past_messages(turns)
+    assert all(one is other for one, other in zip(first, again, strict=True)), "of the present one all are known"
+    await conversation.past_messages([long_turn(1, 10)])
+    assert len(conversation._known._turns) < 50
+    turns = [long_turn(number, 10_000) for number in range(2000, 2300)]
+    await conversation.past_messages(turns)
+    assert len(conversation._known._turns) < 200
+
+
+async def test_a_text_of_the_transcript_and_of_the_messages_is_kept_once() -> None:
+    turn = long_turn(1, 10_000)
+    [read] = await conversation.past_messages([turn])
+    assert read.messages[-1].parts[0].content is turn.messages[-1].content  # type: ignore[union-attr]

@@ -536,3 +536,20 @@ async def test_a_turn_that_was_read_for_a_run_is_read_once(tmp_path: Path) -> No
             assert [turn.run_id for turn in last] == [first[0].run_id, first[2].run_id, run_id]
             # What was new for each read; the other server read all.
             assert [count for count in decoded if count] == [1, 4]
+
+
+async def test_sessions_that_were_read_make_room_for_others_but_the_last_one_stays_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        sessions = [await w.session() for _ in range(4)]
+        for session in sessions * 2:
+            await w.until_end(session, (await w.prompt(session, "say 1")).run_id)
+        kept = w.store._known_turns
+        assert len(kept._sessions) == 4
+        for most, of_one, left in ((3_500, 9_000, 2), (100, 9_000, 1), (100, 200, 0)):
+            monkeypatch.setattr(prompts._KnownTurns, "_MOST", most)
+            monkeypatch.setattr(prompts._KnownTurns, "_MOST_OF_ONE", of_one)
+            assert len(await w.store.past_turns(sessions[-1])) == 2
+            assert len(kept._sessions) == left
+            assert sessions[-1] in kept._sessions or not left

@@ -37,11 +37,17 @@ class PastTurnMessages:
 
     messages: Sequence[ModelMessage]
     tokens: int  # estimated
+    own_size: int = 0  # bytes in memory, without the JSON below
     whole: bool = field(init=False)  # whether it stands for itself: see the module
     thoughts: frozenset[object] = field(init=False)  # the kinds of thoughts in it
     calls: frozenset[str] = field(init=False)
     # By the kind of model: its JSON; None where pydantic-ai would change something in it.
     encoded: dict[tuple[object, ...], bytes | None] = field(init=False, default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        return self.own_size + sum(len(one or b"") for one in self.encoded.values())
 
     def __post_init__(self) -> None:
         parts = [part for message in self.messages for part in message.parts]

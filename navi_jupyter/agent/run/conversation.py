@@ -180,7 +180,12 @@ def _file_notes(part: Any) -> Any:
 # pydantic-ai leaves this to the first use, which is in the loop: 80 ms. Modules are imported in a thread.
 ModelMessagesTypeAdapter.rebuild(raise_errors=False)
 
-_KEPT = 16 * 2**20  # bytes of stored conversations whose messages are kept, in this process
+# Bytes that the kept turns and all that was made of them take in this process. The turns of the present history stay
+# beyond that: each would make room for the next one, and all would be read anew for each run.
+_KEPT = 16 * 2**20
+_MOST = 64 * 2**20  # also with these
+_PART = 500  # bytes of the objects of a part, without its text: measured
+_TURN = 2_000  # and of a turn
 _AT_ONCE = 8  # turns that are read on the loop
 
 
@@ -192,7 +197,6 @@ class _Known:
 
     def __init__(self) -> None:
         self._turns: OrderedDict[str, tuple[PastTurn, PastTurnMessages]] = OrderedDict()
-        self._size = 0
         self._lock = threading.Lock()  # turns are read in threads
 
     def get(self, turn: PastTurn) -> PastTurnMessages | None:
@@ -205,18 +209,35 @@ class _Known:
             return known
 
     def put(self, turn: PastTurn, messages: PastTurnMessages) -> None:
-        """Keep them; those that were asked for the longest time ago make room."""
+        """Keep them."""
         with self._lock:
-            self._size += _size(turn)
-            if (replaced := self._turns.pop(turn.run_id, None)) is not None:
-                self._size -= _size(replaced[0])
             self._turns[turn.run_id] = (turn, messages)
-            while self._size > _KEPT and len(self._turns) > 1:
-                self._size -= _size(self._turns.popitem(last=False)[1][0])
+            self._turns.move_to_end(turn.run_id)
+
+    def make_room(self, *, present: int) -> None:
+        """Forget those that were asked for the longest time ago, but for so many that were asked for last."""
+        with self._lock:
+            size = sum(messages.size for _, messages in self._turns.values())
+            while len(self._turns) > 1 and size > (_KEPT if len(self._turns) > present else _MOST):
+                size -= self._turns.popitem(last=False)[1][1].size
 
 
-def _size(turn: PastTurn) -> int:
-    return len(turn.conversation or b"") + 1_000
+def _size(turn: PastTurn, messages: Sequence[ModelMessage], shared: int) -> int:
+    """Bytes in memory: the turn as it is stored, as its transcript, and decoded."""
+    stored = len(turn.conversation or turn.prompt)
+    shown = sum(len(message.content) + _PART for message in turn.messages)
+    return 2 * stored - shared + shown + _TURN + _PART * sum(len(message.parts) for message in messages)
+
+
+def _share_texts(messages: Sequence[ModelMessage], turn: PastTurn) -> int:
+    """Have equal texts of the transcript and of the messages be one object. How many characters are."""
+    texts = {text: text for text in (turn.prompt, *(message.content for message in turn.messages))}
+    shared = 0
+    for part in (part for message in messages for part in message.parts):
+        if isinstance(part, TextPart | UserPromptPart) and isinstance(part.content, str) and part.content in texts:
+            part.content = texts[part.content]
+            shared += len(part.content)
+    return shared
 
 
 _known = _Known()
@@ -230,7 +251,10 @@ async def past_messages(turns: Sequence[PastTurn]) -> list[PastTurnMessages]:
         read = iter(await asyncio.to_thread(lambda: list(map(_read, missing))))
     else:
         read = map(_read, missing)
-    return [known or next(read) for known in found]
+    past = [known or next(read) for known in found]
+    if missing:
+        _known.make_room(present=len(turns))
+    return past
 
 
 def _read(turn: PastTurn) -> PastTurnMessages:
@@ -238,7 +262,8 @@ def _read(turn: PastTurn) -> PastTurnMessages:
     for message in messages:
         if isinstance(message, ModelRequest):
             message.instructions = None  # each request has those of its own time
-    known = PastTurnMessages(messages=messages, tokens=tokens_of(messages))
+    size = _size(turn, messages, _share_texts(messages, turn))
+    known = PastTurnMessages(messages=messages, tokens=tokens_of(messages), own_size=size)
     _known.put(turn, known)
     return known
 
