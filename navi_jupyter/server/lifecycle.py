@@ -36,6 +36,7 @@ IMPORTS_AFTER = 10.0  # seconds from the start until the packages of models are 
 IMPORTS_AGAIN = 2.0  # seconds until it is looked again, where the loop was at work then: pauses can be short
 IMPORTS_SHARE = 0.2  # of that time the loop is at work at most
 FREEZE_AFTER = 2.0  # seconds without a run after which these packages are left out of garbage collection
+BUSY_LOOKS = 5  # looks in a row at which runs are in progress: then these have imported what they need
 LONGEST_RETRY = 30.0  # seconds between two attempts after the first ones, while the database cannot be used
 
 
@@ -150,15 +151,18 @@ class Lifecycle:
             return services.sessions.orchestrator.stats().runs > 0
 
         # Not at once: a server that lives for some seconds pays nothing, and a page that is opened now comes first.
-        after = IMPORTS_AFTER
-        while not await lag.idle(after, share=IMPORTS_SHARE):
+        after, busy = IMPORTS_AFTER, 0
+        while not await lag.idle(after, share=IMPORTS_SHARE) and (busy := busy + running()) < BUSY_LOOKS:
             after = IMPORTS_AGAIN
         try:
             await services.agent.choice.import_ahead()
         except Exception:  # noqa: BLE001 - the first run will import, and report what is wrong
             self._log.warning("navi_imports_failed", exc_info=True)
+        busy = 0
         while not await lag.idle(FREEZE_AFTER, share=IMPORTS_SHARE) or running():
-            pass
+            # Soon, where runs never pause: what is garbage of theirs by then is kept.
+            if (busy := busy + running()) >= BUSY_LOOKS:
+                break
         collection.freeze()
         await collection.collect_when_idle(lag, running)
 

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.agent.run.backend import _NEEDED, ModelPackages
+from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.server import lifecycle
 from navi_jupyter.server.lifecycle import Lifecycle
 from navi_jupyter.server.process import garbage_collection, measures
@@ -330,3 +332,22 @@ async def test_a_server_tunes_when_it_is_ready_imports_when_it_is_idle_and_undoe
             await asyncio.sleep(0.01)
     assert freezes == [0, len(_NEEDED) + 1]
     await again.stop()
+
+
+@pytest.mark.parametrize("idle", [True, False])
+async def test_what_runs_have_imported_is_left_out_of_collections_though_they_never_pause(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, idle: bool
+) -> None:
+    for name in ("IMPORTS_AFTER", "IMPORTS_AGAIN", "FREEZE_AFTER"):
+        monkeypatch.setattr(lifecycle, name, 0.001)
+    monkeypatch.setattr(lifecycle, "IMPORTS_SHARE", 100.0 if idle else -1.0)
+    looks, freezes = list[int](), list[int]()
+    monkeypatch.setattr(Orchestrator, "stats", lambda _: looks.append(1) or SimpleNamespace(runs=1))
+    monkeypatch.setattr(GarbageCollection, "freeze", lambda _: freezes.append(len(looks)) or True)
+    server = Lifecycle(Settings(database_url=f"sqlite:///{tmp_path}/navi.db"), logging.getLogger("test"))
+    server.start()
+    async with asyncio.timeout(60):
+        while len(freezes) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await server.stop()
+    assert freezes[1] >= lifecycle.BUSY_LOOKS
