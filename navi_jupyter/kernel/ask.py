@@ -47,6 +47,7 @@ class PendingPrompt:
         self._questions: PromptedQuestions | None = None  # where a cell waits
         self._seq = 0  # of the event that was applied last
         self._until = float("inf")  # the last event to apply: what comes after is shown by another cell
+        self._held: asyncio.Event | None = None  # set when it is known whether another cell shows what comes
         self.view = RunView("", self._prompt["command_id"], session_id=session_id)
         """Written on the io thread only; readable anywhere. Its ``run_id`` is empty until the prompt is accepted."""
 
@@ -102,10 +103,18 @@ class PendingPrompt:
         following = io_thread().submit(self._follow_painted({"seq": self._seq}))
         following.add_done_callback(lambda _: _left.pop(run_id, None))
 
-    def hand_over(self, seq: int) -> None:
-        """Show nothing after that event: another cell does. On the io thread."""
-        self._until = seq
-        self.view.handed_over = True
+    async def hold(self) -> None:
+        """Show nothing that comes until ``release``: another cell is about to answer. On the io thread."""
+        self._held = asyncio.Event()
+
+    async def release(self, until: int | None) -> None:
+        """Show nothing after that event: another cell does. None: go on here. On the io thread."""
+        if until is not None:
+            self._until = until
+            self.view.handed_over = True
+        if self._held is not None:
+            self._held.set()
+            self._held = None
 
     def start(self) -> Reply:
         """Ask and return; the io thread continues to paint and to fill the reply. Raises KernelError when refused."""
@@ -231,6 +240,8 @@ class PendingPrompt:
         self._seq = acceptance["seq"]
         async with contextlib.aclosing(self._client.follow(self._session_id, acceptance["seq"])) as pages:
             async for page in pages:
+                if self._held is not None:
+                    await self._held.wait()
                 for envelope in page:
                     if envelope["seq"] > self._until:
                         return
@@ -298,6 +309,23 @@ class PendingPrompt:
 _left: dict[str, PendingPrompt] = {}  # the runs that waited for an answer when their cell was interrupted, by id
 
 
+def answered_here(run_id: str, send: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``send`` returns, which answers a question of a run that this cell alone shows from there on."""
+    if (left := _left.pop(run_id, None)) is None:
+        return send()
+    # Before the answer is sent: the run may go on before it is known that the answer was accepted.
+    io_thread().wait(left.hold())
+    until = None
+    try:
+        acceptance = send()
+        until = int(acceptance["seq"])
+    finally:
+        if until is None:
+            _left[run_id] = left
+        io_thread().wait(left.release(until))
+    return acceptance
+
+
 class ContinuedRun(PendingPrompt):
     """A run that goes on with the answer to its question, from there on to its end."""
 
@@ -312,7 +340,5 @@ class ContinuedRun(PendingPrompt):
         self.view.status = "waiting" if self.view.questions else "running"
 
     async def _submit(self) -> dict[str, Any]:
-        if (left := _left.pop(self.view.run_id, None)) is not None:
-            left.hand_over(self._acceptance["seq"])
         self._submitted.set()
         return self._acceptance

@@ -260,9 +260,10 @@ def _answer(action: Action) -> Reply | None:
 
 def _decide(action: Action, question: dict[str, Any], decision: UserAnswer, word: str) -> Reply | None:
     """Answer, then wait here for the run that goes on, unless the line has ``-b``."""
-    going_on = api.session().decide(question, decision, show=painter_here())
+    waits = "no-wait" not in action.options
+    going_on = api.session().decide(question, decision, show=painter_here(), waits=waits)
     print_line(f"{word}: {question_message(question['message'], question.get('source'))}")
-    return None if "no-wait" in action.options else _waited(going_on)
+    return _waited(going_on) if waits else None
 
 
 def _named_question(asked: Listing[dict[str, Any]], chosen: str, text: str, *, numbers: bool) -> tuple[str, str]:

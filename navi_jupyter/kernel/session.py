@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..handles import Named, row_number, short_handle
-from .ask import ContinuedRun, PendingPrompt
+from .ask import ContinuedRun, PendingPrompt, answered_here
 from .attachments import upload
 from .client.client import Envelope, Service
 from .client.io_thread import io_thread
@@ -170,8 +170,8 @@ class Session:
             "answer", interrupt_id=_named("question", interrupt_id, lambda: self.approvals), status="cancelled"
         )
 
-    def decide(self, question: dict[str, Any], given: UserAnswer, *, show: Painter) -> ContinuedRun:
-        """Answer a question of ``approvals``; the run that goes on with it, to be waited for or not."""
+    def decide(self, question: dict[str, Any], given: UserAnswer, *, show: Painter, waits: bool) -> ContinuedRun:
+        """Answer a question of ``approvals``; the run that goes on with it, which is waited for with ``waits``."""
         refuse_nested()
         run_id = question["run_id"]
         # Their results are still to come; what was before that is shown where the run was begun.
@@ -182,7 +182,11 @@ class Session:
             for call in message["tool_calls"]
             if call["result"] is None
         ]
-        acceptance = self._service.command(self.id, given.command(question["id"]))
+        command = given.command(question["id"])
+        if waits:
+            acceptance = answered_here(run_id, lambda: self._service.command(self.id, command))
+        else:
+            acceptance = self._service.command(self.id, command)
         asked = [question_of(other) for other in self.state["approvals"] if other["run_id"] == run_id]
         return ContinuedRun(self._service.client, self.id, acceptance, show, [*calls, *asked])
 

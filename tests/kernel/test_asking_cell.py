@@ -249,6 +249,19 @@ def interrupted(kernel: NotebookKernel, code: str) -> Shown:
     return shown
 
 
+LATE = """
+import time
+from navi_jupyter.kernel.client import client
+
+def late(service, *args, known=client.Service.command):
+    acceptance = known(service, *args)
+    time.sleep(1)  # the run is over before the cell knows that its answer was accepted
+    return acceptance
+
+client.Service.command = late
+"""
+
+
 @pytest.mark.parametrize(
     ("command", "word", "is_written"),
     [("approve", "Approved", True), ("approve --always", "Approved", True), ("deny not there", "Denied", False)],
@@ -261,6 +274,7 @@ def test_after_an_interrupt_the_run_goes_on_in_the_cell_that_answers(
     shown = interrupted(kernel, "%navi write it")
     assert "%navi approve" in shown.text  # now another cell can run
     assert any(MIME in bundle for bundle in shown.bundles.values())  # and a page still has its buttons
+    kernel.ok(LATE)
     shown = kernel.ok(f"%navi {command}")
     assert word in shown.stdout
     assert "And so it ends." in shown.text

@@ -533,7 +533,7 @@ async def test_a_reader_that_has_all_keeps_no_page(tmp_path: Path) -> None:
         reader.pages.clear()
         w.orchestrator.log._feeds[sid]._pages.clear()
         gc.collect()
-        assert not [page for page in gc.get_objects() if isinstance(page, Page) and page.envelopes]
+        assert not [page for page in gc.get_objects() if type(page) is Page and page.envelopes]
         reader.task.cancel()
 
 
