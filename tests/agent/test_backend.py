@@ -7,12 +7,16 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
-from navi_jupyter.errors import RunFailed
+from navi_jupyter.agent.run.backend import EventQueue
+from navi_jupyter.errors import LeaseLost, RunFailed
+from navi_jupyter.events import Custom
+from navi_jupyter.model.runs import Interrupt, InterruptKind
 from navi_jupyter.model.sessions import USER, Origin, OriginKind, RunStatus
-from navi_jupyter.ports.agent import Message, PastTurn, ToolCall
+from navi_jupyter.ports.agent import Ask, Message, PastTurn, ToolCall
 from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, Outcome
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider, Serve
@@ -434,3 +438,33 @@ def test_the_schema_of_stored_conversations_is_made_by_the_import_which_is_in_a_
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "True", "else the end of the first run makes it, on the loop"
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_question_comes_after_the_events_that_were_emitted_before_it(bench: Bench, left: bool) -> None:
+    """Also when the consumer of the turn has not taken them yet, or has left."""
+    log: list[object] = []
+
+    async def ask(asked: Ask) -> Interrupt:
+        log.append(asked)
+        raise LeaseLost("This test has no user.")
+
+    _, context = bench.turn("x")
+    queue = EventQueue(log.append)
+    inside = queue.within(replace(context, ask=ask))
+    emitted, question = Custom(name="navi.notice", value={}), Ask(kind=InterruptKind.APPROVAL, message="May I?")
+    inside.emit(emitted)
+    if left:
+        queue.detach()
+
+    async def consume() -> None:
+        while (event := await queue.get()) is not None:
+            log.append(event)
+
+    consumer = asyncio.create_task(consume())
+    assert inside.ask is not None
+    with pytest.raises(LeaseLost):
+        await inside.ask(question)
+    assert log == [emitted, question]
+    queue.close()
+    await consumer

@@ -84,7 +84,9 @@ class Process:
             message = self._told.get(timeout=max(seconds, 0.001))
         except queue.Empty:
             raise AssertionError(f"did not say it in time; last: {self.said[-3:]}") from None
-        assert message is not None, "the process ended"
+        if message is None:
+            self._told.put(None)  # for what asks next: ``kill`` waits for it
+            raise AssertionError("the process ended")
         self.said.append(message)
         return message
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,7 @@ class AgentProgramBackend:
     async def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
         """The turn runs in a task of its own; leaving this generator ends it, and waits for that within bounds."""
         queue = EventQueue(context.emit)
-        inside = replace(context, emit=queue.put)
+        inside = queue.within(context)
         task = asyncio.create_task(self._turn(turn, inside, queue), name=f"navi-acp-{turn.run_id}")
         task.add_done_callback(lambda _: queue.close())
         try:

@@ -16,8 +16,9 @@ from typing import Any
 from ...errors import InvalidRequest, RunFailed
 from ...events import Event
 from ...log_setup import get_logger
+from ...model.runs import Interrupt
 from ...model.sessions import Usage
-from ...ports.agent import ToolContext, Turn, TurnResult
+from ...ports.agent import Ask, AskUser, ToolContext, Turn, TurnResult
 from ..providers.catalog import provider_of
 from ..registry import AgentParts
 
@@ -57,7 +58,7 @@ class PydanticAIBackend:
         run_agent = await self.packages.runner()
         queue = EventQueue(context.emit)
         # The events of tools go through the same queue as the model's, or they would overtake the call they belong to.
-        inside = replace(context, emit=queue.put)
+        inside = queue.within(context)
         task = asyncio.create_task(
             run_agent(turn, inside, self._agent_parts, queue.put), name=f"navi-model-{turn.run_id}"
         )
@@ -168,6 +169,16 @@ class EventQueue:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._detached = False
         self._taken = asyncio.Event()
+
+    def within(self, context: ToolContext) -> ToolContext:
+        """The context of what emits to this queue: its questions come after the events, too."""
+        if context.ask is None:
+            return replace(context, emit=self.put)
+        return replace(context, emit=self.put, ask=partial(self._ask, context.ask))
+
+    async def _ask(self, ask: AskUser, asked: Ask) -> Interrupt:
+        await self.room(0)
+        return await ask(asked)
 
     def put(self, event: Event) -> None:
         """Never blocks."""
