@@ -114,7 +114,7 @@ async def compaction(figures: Figures, folder: Path, runs: int) -> None:
             waits.append(time.perf_counter() - began)
             await asyncio.sleep(0.005)
 
-    # Half of the runs with nobody beside it, for the CPU; the other half beside a writer.
+    # Half of the runs alone, for the CPU; the other half beside a writer.
     half = _BEGAN + runs // 2 * 60 * SECOND
     before = time.process_time()
     await compact(store, older_than=timedelta(microseconds=time.time_ns() // 1000 - half))

@@ -298,9 +298,7 @@ class _Encoder:
         inserted: dict[str, Sequence[bytes]] = {}
         for message, past in walk(messages):
             found += () if past else (message,)
-            for hidden, turns in groupby(
-                past, lambda turn: turn not in visible and turn.encoded[kinds[turn]] is not None
-            ):
+            for hidden, turns in groupby(past, is_hidden):
                 run = list(turns)
                 if not hidden:
                     found += messages_of(run)
