@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.conftest import Api
 
-DAILY = {"kind": "cron", "expr": "0 9 * * *", "tz": "Europe/Berlin"}
+# About half a day away, at whatever time of day the tests run: what is due in an hour comes first.
+HOUR = (datetime.now(ZoneInfo("Europe/Berlin")).hour + 12) % 24
+DAILY = {"kind": "cron", "expr": f"0 {HOUR} * * *", "tz": "Europe/Berlin"}
 
 
 async def recall(api: Api, sid: str, schedule: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -46,7 +49,7 @@ async def test_one_request_says_what_ran_what_comes_and_where(api: Api) -> None:
     run = await api.ok("GET", f"sessions/{one}/runs/{entry['firing']['run_id']}")
     assert run["origin"]["recall_id"] == fired["id"]
     assert [each["title"] for each in found["recalls"]] == ["soon", "loss", "event"]
-    assert found["words"][fired["id"]] == "every day at 09:00 Europe/Berlin"
+    assert found["words"][fired["id"]] == f"every day at {HOUR:02}:00 Europe/Berlin"
     assert found["sessions"] == {one: "Training", two: "Report"}
     assert len(found["coming"]) == 14
     assert sum(day["count"] for day in found["coming"]) in (14, 15, 16)
