@@ -332,6 +332,11 @@ class RecallStore(FiringStore, RecallOverviewStore, Protocol):
     async def write(self, unit: Callable[[RecallTx], Awaitable[T]], *, durable: bool = False) -> T:
         """Run ``unit`` in a transaction; its result once that is committed and its events are published."""
 
+    def made_ahead(
+        self, recalls: Iterable[RecallState], firings: Iterable[FiringState]
+    ) -> tuple[Sequence[RecallState], Sequence[FiringState]]:
+        """The same for ``advance_recalls`` and ``add_firings``, which have less to do with them. In any thread."""
+
     async def recall_state(self, recall_id: str) -> RecallState | None: ...
 
     async def recalls(

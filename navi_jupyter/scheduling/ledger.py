@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ..errors import StoreError
 from ..log_setup import get_logger
@@ -63,37 +63,73 @@ class Lease:
     until: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ahead:
+    """What is stored of plans, made before they are due, so that the transaction has only to write it."""
+
+    recalls: Sequence[RecallState]
+    firings: Sequence[FiringState]
+    claimed: Sequence[Claimed]
+
+    @classmethod
+    def of(cls, store: RecallStore, plans: Sequence[Plan | Step], due: datetime, lease: Lease) -> Self:
+        """The plans all :func:`stand_alone`. In any thread."""
+        taken, claimed = _taken(plans, due, lease)
+        recalls, firings = store.made_ahead((plan.state for plan in plans), taken)
+        return cls(recalls=recalls, firings=firings, claimed=claimed)
+
+
+def stand_alone(plan: Plan | Step) -> bool:
+    """Whether nothing but the version of its recall decides what is stored: it replaces nothing and reports nothing."""
+    return isinstance(plan, Plan) and plan.supersedes is None and not plan.notices
+
+
 async def current(tx: RecallTx, plans: Sequence[Plan | Step]) -> list[Plan | Step]:
     """Those plans whose recall has not changed since they were made."""
     versions = await tx.versions(plan.state.recall.id for plan in plans) if plans else {}
     return [plan for plan in plans if versions.get(plan.state.recall.id) == plan.state.version]
 
 
-async def store_plans(tx: RecallTx, plans: Sequence[Plan | Step], now: datetime, *, lease: Lease) -> list[Claimed]:
+async def store_plans(
+    tx: RecallTx, plans: Sequence[Plan | Step], now: datetime, *, lease: Lease, ahead: Ahead | None = None
+) -> list[Claimed]:
     """Advance the planned recalls and insert their firings; those that may start at once are taken as they go in.
 
-    The plans are :func:`current`.
+    The plans are :func:`current`. ``ahead``: of just these plans, with a lease that still runs.
     """
+    if ahead is not None:
+        await tx.advance_recalls(ahead.recalls)
+        return await _add(tx, ahead.firings, ahead.claimed)
     # Inside the transaction: a firing that waited when the plan was made may have been claimed since.
     plans, replaced = await _superseded(tx, plans, now)
     await tx.advance_recalls(plan.state for plan in plans)
     if replaced:
         await tx.save_firings(replaced)
+    firings, claimed = _taken(plans, now, lease)
+    claimed = await _add(tx, firings, claimed)
+    await append_notices(tx, [(plan.state, plan.notices) for plan in plans if plan.notices], now)
+    return claimed
+
+
+def _taken(plans: Sequence[Plan | Step], now: datetime, lease: Lease) -> tuple[list[FiringState], list[Claimed]]:
+    """The firings of plans as they are inserted, and those that may start: taken as they go in, because inserting and
+    claiming in two statements costs a third more."""
     firings: list[FiringState] = []
     claimed: list[Claimed] = []
     for plan in plans:
         for firing in plan.firings if isinstance(plan, Plan) else ():
             if firing.firing.status is FiringStatus.PENDING and firing.firing.not_before <= now:
-                # Taken as it goes in: inserting and claiming in two statements costs a third more.
                 taken = _claimed(firing, lease)
                 firings.append(taken)
                 claimed.append(Claimed(firing=taken, recall=plan.state))
             else:
                 firings.append(firing)
-    if await tx.add_firings(firings) != len(firings):  # the unique index on recall and time left some out
-        claimed = await _without_known(tx, firings, claimed)
-    await append_notices(tx, [(plan.state, plan.notices) for plan in plans if plan.notices], now)
-    return claimed
+    return firings, claimed
+
+
+async def _add(tx: RecallTx, firings: Sequence[FiringState], claimed: Sequence[Claimed]) -> list[Claimed]:
+    complete = await tx.add_firings(firings) == len(firings)  # the unique index on recall and time leaves some out
+    return list(claimed) if complete else await _without_known(tx, firings, claimed)
 
 
 async def _without_known(tx: RecallTx, firings: Sequence[FiringState], claimed: Sequence[Claimed]) -> list[Claimed]:

@@ -76,10 +76,10 @@ class Scheduler:
         self._store = store
         self._whens_changed = whens_changed  # Called when what is to be watched may have changed; never blocks.
         self._notices_changed = notices_changed  # Called when people are to be notified of a firing; never blocks.
-        self._server_id = server_id
         self._trusted = trusted  # Whether this server may act for what it has claimed; else nothing is started.
         self._clock = clock or SystemClock()
-        self._planner = Planner(store)
+        self._lease: Callable[[datetime], Lease] = lambda at: Lease(server_id=server_id, until=at + LEASE)
+        self._planner = Planner(store, self._lease)
         self._delivery = RecallDelivery(
             store,
             submit,
@@ -261,7 +261,8 @@ class Scheduler:
             return
         burst, since = self._more_since is not None, boot_time()
         planned, claimed = await self.plan_and_claim(now)
-        self._hand_out(claimed, since)
+        ends = min((c.firing.lease_until or now for c in claimed), default=now + LEASE)  # Some run since they were due.
+        self._hand_out(claimed, since - (now + LEASE - ends).total_seconds())
         if self._reports:
             self._reported.set()
         if not planned and not claimed and not burst and not await self.sweep():
@@ -269,18 +270,18 @@ class Scheduler:
 
     async def plan_and_claim(self, now: datetime) -> tuple[int, Sequence[Claimed]]:
         """One transaction: the times that have come go into the ledger, and this server takes what may start."""
-        plans, more = await self._planner.take(now)
-        lease = Lease(server_id=self._server_id, until=now + LEASE)
+        batch, lease = await self._planner.take(now), self._lease(now)
 
         async def unit(tx: RecallTx) -> tuple[Sequence[Plan | Step], Sequence[Claimed]]:
-            stored = await current(tx, plans)  # another server, or a user, may have been quicker with some of them
-            claimed = await store_plans(tx, stored, now, lease=lease) if stored else []
+            stored = await current(tx, batch.plans)  # another server, or a user, may have been quicker with some
+            ahead = batch.ahead if len(stored) == len(batch.plans) else None
+            claimed = await store_plans(tx, stored, now, lease=lease, ahead=ahead) if stored else []
             await self._missed_report.note(tx, stored, now)
             claimed += await tx.claim(now=now, server_id=lease.server_id, lease_until=lease.until, limit=BATCH)
             return stored, claimed
 
         # Before the transaction: when it fails, the next turn plans these again.
-        self._more_since = (self._more_since or now) if more else None
+        self._more_since = (self._more_since or now) if batch.more else None
         stored, claimed = await self._store.write(unit)
         if any(isinstance(plan.state.recall.schedule, When) for plan in stored):
             self._whens_changed()

@@ -33,6 +33,7 @@ from .rows import (
     optional_instant,
     optional_micros,
     recall_state_of,
+    rows_of,
     run_of,
     to_micros,
 )
@@ -154,7 +155,7 @@ class FiringRows(ClockRows):
 
     async def add_firings(self, states: Iterable[FiringState]) -> int:
         text = f"INSERT OR IGNORE INTO firings ({NEW_FIRING_COLUMNS}) VALUES {{rows}}"
-        return await self.change_many(text, list(map(new_firing_values, states)))
+        return await self.change_many(text, rows_of(states, new_firing_values))
 
     async def save_firings(self, states: Iterable[FiringState]) -> None:
         await self.change_many(_SAVE_FIRINGS, list(map(changed_firing_values, states)))

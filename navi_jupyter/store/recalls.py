@@ -14,7 +14,7 @@ from typing import Any
 from ..model.recalls import Recall
 from ..model.sessions import Run
 from ..ports.recall_overview import OpenRecall, OverviewEntry, OverviewRows
-from ..ports.recalls import Absence, RecallAudit, RecallState, Seen
+from ..ports.recalls import Absence, FiringState, RecallAudit, RecallState, Seen
 from .connection import Statements
 from .firings import (
     CLAIMED,
@@ -35,15 +35,19 @@ from .rows import (
     FIRING_NAMES,
     PROGRESS_COLUMNS,
     RECALL_COLUMNS,
+    WithRows,
+    advanced_values,
     firing_state_of,
     from_micros,
     job_text,
     leave_and_reason,
+    new_firing_values,
     optional_instant,
     progress,
     recall_of,
     recall_state_of,
     recall_values,
+    rows_of,
     run_of,
     schedule_and_policy,
     to_micros,
@@ -140,22 +144,15 @@ class RecallRows(FiringRows):
     async def save_recalls(self, states: Iterable[RecallState]) -> int:
         rows = [
             (
-                *progress(s),
-                s.recall.title,
-                s.recall.message,
-                *schedule_and_policy(s.recall),
-                f"{s.recall.origin}",
-                *leave_and_reason(s.recall),
-                job_text(s.recall),
-                s.recall.id,
-                s.version,
+                *progress(s), s.recall.title, s.recall.message, *schedule_and_policy(s.recall), f"{s.recall.origin}",
+                *leave_and_reason(s.recall), job_text(s.recall), s.recall.id, s.version,
             )
             for s in states
-        ]
+        ]  # fmt: skip
         return await self.change_many(_SAVE_RECALLS, rows)
 
     async def advance_recalls(self, states: Iterable[RecallState]) -> int:
-        return await self.change_many(_ADVANCE_RECALLS, [(*progress(s), s.recall.id, s.version) for s in states])
+        return await self.change_many(_ADVANCE_RECALLS, rows_of(states, advanced_values))
 
     async def open_recalls_of(self, owner: str, *, session_id: str | None = None) -> Sequence[RecallState]:
         rows = await self.all(
@@ -275,6 +272,11 @@ def _entry_of(row: sqlite3.Row) -> OverviewEntry:
 
 class RecallReads(OverviewReads):
     """What is read of recalls. Implements the reads of :class:`navi_jupyter.ports.recalls.RecallStore`."""
+
+    def made_ahead(
+        self, recalls: Iterable[RecallState], firings: Iterable[FiringState]
+    ) -> tuple[Sequence[RecallState], Sequence[FiringState]]:
+        return WithRows.of(recalls, advanced_values), WithRows.of(firings, new_firing_values)
 
     async def recall_state(self, recall_id: str) -> RecallState | None:
         row = await self.fetch_one(f"SELECT {RECALL_COLUMNS} FROM recalls WHERE id = ?", (recall_id,))

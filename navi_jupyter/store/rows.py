@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -32,6 +32,7 @@ from ..ports.agent import Message, PromptPart, ToolCall
 from ..ports.recalls import FiringState, RecallState
 from ..ports.transactions import Server
 
+T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -309,6 +310,11 @@ def progress(state: RecallState) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def advanced_values(state: RecallState) -> tuple[object, ...]:
+    """What the passing of time changes, and of which recall and version."""
+    return (*progress(state), state.recall.id, state.version)
+
+
 def firing_state_of(row: Iterable[Any]) -> FiringState:
     """A row of ``FIRING_COLUMNS``."""
     (
@@ -374,3 +380,20 @@ def changed_firing_values(state: FiringState) -> tuple[object, ...]:
         optional_micros(firing.ended_at), firing.lateness_ms, state.lease_owner, optional_micros(state.lease_until),
         firing.delivery, state.fence, firing.id,
     )  # fmt: skip
+
+
+class WithRows(tuple[T, ...]):  # noqa: SLOT001 - a tuple's length varies
+    """Values with the rows that are stored of them, made before the transaction."""
+
+    rows: Sequence[Sequence[object]]
+
+    @classmethod
+    def of(cls, values: Iterable[T], row: Callable[[T], Sequence[object]]) -> WithRows[T]:
+        made = cls(values)
+        made.rows = [row(value) for value in made]
+        return made
+
+
+def rows_of(values: Iterable[T], row: Callable[[T], Sequence[object]]) -> Sequence[Sequence[object]]:
+    """What is stored of them, made now unless it is there."""
+    return values.rows if isinstance(values, WithRows) else [row(value) for value in values]

@@ -35,7 +35,7 @@ from typing import Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.benchmarks.measuring import ROOT, Figures, LoopLag, arguments, percentile
+from tests.benchmarks.measuring import ROOT, Figures, LoopLag, arguments, collect_as_a_server_does, percentile
 from tests.support.server import JupyterServer
 
 OWNER = "local"
@@ -244,10 +244,7 @@ async def serve(folder: Path) -> None:  # noqa: C901  all servers side by side, 
         ]
     )
     sockets = bind_sockets(0, "127.0.0.1", backlog=1024)
-    with contextlib.suppress(ImportError):  # an older version, measured by this file
-        from navi_jupyter.server.process.garbage_collection import GarbageCollection
-
-        GarbageCollection(tuned=True).tune()  # as in a real server: else its pauses are the longest stalls
+    collect_as_a_server_does()
     server = HTTPServer(application)
     server.add_sockets(sockets)
     floor = await asyncio.get_running_loop().create_server(Floor, "127.0.0.1", 0, backlog=1024)

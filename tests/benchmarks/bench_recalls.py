@@ -31,7 +31,7 @@ from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.store.sqlite import SqliteStore
-from tests.benchmarks.measuring import Figures, LoopLag, arguments
+from tests.benchmarks.measuring import Figures, LoopLag, arguments, collect_as_a_server_does
 
 
 class Sessions:
@@ -190,6 +190,7 @@ async def service(figures: Figures, n: int) -> None:
 
 async def main(quick: bool) -> Figures:
     figures = Figures()
+    collect_as_a_server_does()
     await lone(figures)
     await burst(figures, 1000)
     await service(figures, 1000)

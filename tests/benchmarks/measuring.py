@@ -93,6 +93,14 @@ def tree_of(ref: str) -> Iterator[Path]:
             subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
 
 
+def collect_as_a_server_does() -> None:
+    """Set garbage collection as in a real server: else its pauses are the longest stalls."""
+    with contextlib.suppress(ImportError):  # an older version, measured by this file
+        from navi_jupyter.server.process.garbage_collection import GarbageCollection
+
+        GarbageCollection(tuned=True).tune()
+
+
 class LoopLag:
     """How late the event loop wakes a sleeper: by the clock, and in CPU time of the loop's thread.
 

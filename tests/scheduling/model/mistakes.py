@@ -35,7 +35,7 @@ def mistake(plant: Plant) -> Plant:
 def advance_and_insert_in_two_transactions(_house: House, patch: Patch) -> None:
     store_plans, plan_and_claim = ledger.store_plans, Scheduler.plan_and_claim
 
-    async def advanced_only(tx: Any, plans: Any, now: datetime, *, lease: Any) -> list[Claimed]:
+    async def advanced_only(tx: Any, plans: Any, now: datetime, *, lease: Any, ahead: Any) -> list[Claimed]:
         class Early:
             """Everything but the insertion."""
 
