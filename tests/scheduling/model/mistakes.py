@@ -72,6 +72,14 @@ def no_unique_slot_and_no_version(house: House, patch: Patch) -> None:
 
 
 @mistake
+def what_was_made_ahead_is_written_though_a_recall_has_changed(_house: House, patch: Patch) -> None:
+    async def as_given(_tx: Any, plans: Any) -> Any:
+        return plans
+
+    patch(scheduler, "current", as_given)
+
+
+@mistake
 def the_session_is_found_idle_before_the_transaction(house: House, patch: Patch) -> None:
     house.drop_index("runs_one_active")
 
