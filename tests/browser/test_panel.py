@@ -103,6 +103,8 @@ def test_the_shortcut_goes_to_the_composer_and_back_to_the_cell(host: Host, cont
     host.write("keys", "a = 1", "b = 2")
     page = host.open(context, "keys")
     page.evaluate(f"() => {{ {PANEL}.content.activeCellIndex = 0; {PANEL}.content.mode = 'edit'; }}")
+    # The editor of a cell is made when the page has time: before that, the notebook has the focus, in command mode.
+    page.wait_for_function("() => document.activeElement.closest('.jp-InputArea-editor')")
     page.keyboard.press("Control+End")
     page.keyboard.press("Alt+Shift+N")
     chat = chat_in(page)
