@@ -1,6 +1,6 @@
 """Many sessions at once on a real Jupyter server, each answered by a model that streams; and what kernels feel of it.
 
-    python tests/benchmarks/bench_agent.py [--sessions 50] [--rate 50] [--minutes 1] [--bare] [--quick]
+    python tests/benchmarks/bench_agent.py [--sessions 50] [--rate 50] [--minutes 1] [--fresh] [--bare] [--quick]
 
 Four kinds of process: the server; a provider that speaks OpenAI's protocol at ``rate`` tokens a second to each session;
 a kernel of that server with somebody who executes in it, over the server's WebSocket and over ZMQ; and this one, with
@@ -9,6 +9,9 @@ one WebSocket to each session, which prompts again as soon as a run has ended.
 Reports, of the load: tokens and envelopes delivered per second, the time of a token from the provider to the follower;
 of the server: how late its event loop wakes a sleeper (every 5 ms; also in CPU time of the loop's thread, which other
 programs on a busy machine do not spoil), CPU and memory by the minute; of the kernel: a round trip before and during.
+
+``--fresh`` has each answer come in a new session: memory that grows then is lost. Without it, conversations grow by
+1,500 tokens every half a minute, and with them what a run has in memory of the turns before it.
 
 ``--bare`` has somebody else consume the same streams instead of the server: what of it is the machine's.
 """
@@ -162,11 +165,13 @@ async def consume(url: str, sessions: int) -> None:
 class Sessions:
     """The sessions, one follower each. Counts and looks at stamps, and parses nothing: it is not what is measured."""
 
-    def __init__(self, server: JupyterServer, count: int) -> None:
-        self.ids = [server.request("POST", "navi/api/sessions", {"model": MODEL})["id"] for _ in range(count)]
+    def __init__(self, server: JupyterServer, count: int, *, fresh: bool = False) -> None:
+        """``fresh``: a new one for each answer."""
+        self._fresh = fresh
         self.ended = 0
         self.failed: list[str] = []
         self._server = server
+        self.ids = [self._new() for _ in range(count)]
         self._tasks: list[asyncio.Task[None]] = []
         self.reset()
 
@@ -175,6 +180,10 @@ class Sessions:
         self.since = time.monotonic()
         self.tokens = self.envelopes = self.frames = 0
         self.latencies: list[float] = []
+
+    def _new(self) -> str:
+        made: str = self._server.request("POST", "navi/api/sessions", {"model": MODEL})["id"]
+        return made
 
     def start(self) -> None:
         """Prompt all, and again whenever a run ends."""
@@ -187,6 +196,11 @@ class Sessions:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _follow(self, sid: str) -> None:
+        while await self._answered(sid):
+            sid = await asyncio.to_thread(self._new)
+
+    async def _answered(self, sid: str) -> bool:
+        """Prompt and follow, until another session is to be prompted (True) or the server hangs up."""
         url = f"{self._server.url.replace('http', 'ws', 1)}navi/api/sessions/{sid}/ws?after=0"
         socket = await websocket_connect(HTTPRequest(url, headers={"Authorization": f"token {self._server.token}"}))
         await socket.write_message(json.dumps({"type": "prompt", "text": "go"}))
@@ -202,8 +216,12 @@ class Sessions:
                 self.failed.append(text[-500:])
             if '"RUN_FINISHED"' in text or '"RUN_ERROR"' in text:
                 self.ended += 1
+                if self._fresh:
+                    socket.close()
+                    return True
                 await socket.write_message(json.dumps({"type": "prompt", "text": "go"}))
         self.failed.append(f"the server closed the socket of {sid}: {socket.close_code} {socket.close_reason}")
+        return False
 
     def report(self) -> str:
         """What came since the last reset."""
@@ -292,6 +310,7 @@ async def main() -> None:
     parser.add_argument("--rate", type=float, default=50.0)
     parser.add_argument("--minutes", type=float, help="1; in the short form a third")
     parser.add_argument("--pairs", type=int, default=200, help="round trips of the kernel before the load")
+    parser.add_argument("--fresh", action="store_true", help="a new session for each answer")
     parser.add_argument("--bare", action="store_true", help="somebody else reads the streams: what is the machine's")
     for name in ("--provide", "--consume"):
         parser.add_argument(name, nargs="*", help=argparse.SUPPRESS)
@@ -316,7 +335,7 @@ async def whole(options: argparse.Namespace) -> None:
         with watched(Path(folder) / "home", env, slots) as (server, watch):
             await watch.round_trips(50)  # warm
             consumer = Program(__file__, count, "--consume", address) if options.bare else contextlib.nullcontext()
-            sessions = Sessions(server, 0 if options.bare else options.sessions)
+            sessions = Sessions(server, 0 if options.bare else options.sessions, fresh=options.fresh)
             with consumer:
                 (await measure(watch, sessions, options.minutes, options.pairs)).write(options.json)
 

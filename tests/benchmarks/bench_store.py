@@ -34,14 +34,19 @@ from navi_jupyter.store.sqlite import SqliteStore  # noqa: E402
 from tests.benchmarks.measuring import Figures, LoopLag, arguments, in_ms  # noqa: E402
 
 NEIGHBOUR = """
-import asyncio, sys, time
+import asyncio, os, sys, time
 from pathlib import Path
 from navi_jupyter.events import Custom, Draft
 from navi_jupyter.clock import now
 from navi_jupyter.model.sessions import SYSTEM
+from navi_jupyter.ports.transactions import Server
 from navi_jupyter.store.sqlite import SqliteStore
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
+    # As every server does: beside one that is known, others look for commits more often.
+    server = Server(id="neighbour", host="elsewhere", pid=os.getpid(), pid_started=0.0)
+    await store.write(lambda tx: tx.beat(server, at=now()))
+    await asyncio.sleep(3)
     for _ in range(int(sys.argv[3])):
         event = Custom(name="navi.kernel", value={"at": time.monotonic()})
         await store.write(lambda tx: tx.append(sys.argv[2], [Draft(event, run_id=None, origin=SYSTEM, at=now())]))

@@ -131,9 +131,9 @@ PARTS = (
     Part(name="upkeep", title="Compaction, and a server that is idle", full=("--quick",)),
     Part(
         name="endurance",
-        title="Twenty minutes of 50 sessions",
+        title="Twenty minutes of 50 sessions, a new one for each answer",
         script="agent",
-        full=("--minutes=20",),
+        full=("--minutes=20", "--fresh"),
         seconds=(1300, 45),
         by_name=True,
     ),
