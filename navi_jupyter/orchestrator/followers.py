@@ -260,20 +260,20 @@ class Feed:
 
     def push_next(self, follower: Follower) -> tuple[int, bool]:
         """Push a page to one of this round: how many envelopes it had, and whether the follower is in line again."""
-        served, page = follower.served, self.page(follower.cursor)
+        served, left = follower.served, None
         if served is None or served.done() or follower.push is None:
+            return 0, False
+        try:
+            page = self.page(follower.cursor)
+            if page is not None and page.envelopes:
+                left = follower.push(page)
+                follower.cursor = page.last_seq
+        except Exception as error:  # noqa: BLE001 - raised in its own ``serve``: it must not end the round of the others
+            served.set_exception(error)
             return 0, False
         if page is None:
             served.set_result(None)
             return 0, False
-        left = None
-        if page.envelopes:
-            try:
-                left = follower.push(page)
-            except Exception as error:  # noqa: BLE001 - raised in its own ``serve``: it must not end the round of the others
-                served.set_exception(error)
-                return 0, False
-            follower.cursor = page.last_seq
         if left is not None:
             left.add_done_callback(lambda left: self._left(follower, served, left))
         elif follower.cursor < self._round_head:

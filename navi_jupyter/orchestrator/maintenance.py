@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from ..clock import ClockSteps, boot_time, now, until_tick
+from ..clock import ClockSteps, now, until_tick
 from ..errors import NaviError
 from ..events import ActivityDelta, ActivitySnapshot
 from ..log_setup import get_logger
@@ -229,7 +229,7 @@ class Maintenance:
             if run is not None:
                 await self._run_ended(run)
         queued = await self._store.queued_sessions()
-        self.queued = len(queued)
+        self.queued = sum(queued.values())
         for session_id in queued:
             self._poke(session_id)
 
@@ -393,8 +393,8 @@ async def give_back(store: SessionStore) -> None:
 
 
 async def give_way(store: SessionStore, unit: Callable[[SessionTx], Awaitable[T]]) -> T:
-    """Writes, then leaves the database to others for as long: another process tries only now and then."""
-    began = boot_time()
+    """Writes, then leaves the database to others for as long (awake): another process tries only now and then."""
+    began = asyncio.get_running_loop().time()
     result = await store.write(unit)
-    await asyncio.sleep(boot_time() - began)
+    await asyncio.sleep(asyncio.get_running_loop().time() - began)
     return result

@@ -84,8 +84,8 @@ class RunReads(Protocol):
     async def paused(self, run_id: str) -> Paused | None:
         """With what a run that was resumed had paused; None when it never did."""
 
-    async def queued_sessions(self) -> Sequence[str]:
-        """Sessions with a prompt that waits, or with a run that waited and can go on."""
+    async def queued_sessions(self) -> Mapping[str, int]:
+        """Sessions with a prompt that waits, or a run that waited and can go on; each with how many prompts wait."""
 
     async def ready_sessions(self) -> Sequence[str]:
         """Sessions with a waiting run none of whose questions is open any more."""

@@ -287,7 +287,7 @@ class Scheduler:
             self._whens_changed()
         if any(f.firing.delivery == "pending" for plan in stored if isinstance(plan, Plan) for f in plan.firings):
             self._notices_changed()
-        return len(stored), claimed
+        return len(batch.plans), claimed  # also those that were outdated: they are made anew at once
 
     def _hand_out(self, claimed: Sequence[Claimed], since: float) -> None:
         """Queue claims for delivery: those of one session one after the other, in the order of their times."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -167,9 +167,10 @@ class InterruptQueries(Readers):
     async def ready_sessions(self) -> Sequence[str]:
         return [row["session_id"] for row in await self.fetch_all(_READY)]
 
-    async def queued_sessions(self) -> Sequence[str]:
-        rows = await self.fetch_all(f"SELECT session_id FROM runs WHERE {WAITS} UNION {_READY}")
-        return [row["session_id"] for row in rows]
+    async def queued_sessions(self) -> Mapping[str, int]:
+        each = f"SELECT session_id, 1 AS waits FROM runs WHERE {WAITS} UNION ALL SELECT session_id, 0 FROM ({_READY})"
+        rows = await self.fetch_all(f"SELECT session_id, sum(waits) AS waiting FROM ({each}) GROUP BY session_id")
+        return {row["session_id"]: row["waiting"] for row in rows}
 
     async def expiring(self, *, at: datetime) -> bool:
         return await self.fetch_one(f"SELECT 1 {_EXPIRED} LIMIT 1", (to_micros(at),)) is not None

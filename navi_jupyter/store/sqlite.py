@@ -134,8 +134,9 @@ class SqliteStore(SessionReads, RecallReads):
             try:
                 store.notice = known
                 await store.open_readers(path)
-                store._commits = await asyncio.to_thread(CommitWatch, path, store._db, store._write_lock)
-                await store.changed_elsewhere()
+                if not single_process:  # else no other one commits, and on a network file system a look is a request
+                    store._commits = await asyncio.to_thread(CommitWatch, path, store._db, store._write_lock)
+                    await store.changed_elsewhere()
                 await store._remember_files(alone=single_process)
             except BaseException:
                 await store.close()
@@ -226,6 +227,8 @@ class SqliteStore(SessionReads, RecallReads):
             await in_one_hop(self._db, lambda: self._perform_all(group))
         except Exception as error:  # noqa: BLE001 - the connection is closed, or cannot be used
             group.error = error
+        # None of a unit that failed alone: there was nothing to commit.
+        seconds = time.perf_counter() - began if group.lone_error is None else None
         what = self._files_changed if group.refused else group.files_changed
         if what is not None and self._refusing is None:
             self._refuse(what)
@@ -241,7 +244,9 @@ class SqliteStore(SessionReads, RecallReads):
             self._abandon(batch, self._refusing)
         else:
             self._tried_at, self._trouble = time.monotonic(), None
-            self._publish(group, time.perf_counter() - began)
+            self._publish(group)
+        if seconds is not None:
+            self._observe(seconds, len(batch))
 
     async def _perform_all(self, group: _Group) -> None:
         """From BEGIN to COMMIT, or to ROLLBACK: runs in the connection's thread, so that it touches nothing of the
@@ -365,7 +370,7 @@ class SqliteStore(SessionReads, RecallReads):
         """How many units of work wait for the commit in progress."""
         return self._units.qsize()
 
-    def _publish(self, group: _Group, seconds: float) -> None:
+    def _publish(self, group: _Group) -> None:
         """After a commit: first the listeners, then the units' callers."""
         by_session: dict[str, list[tuple[int, str]]] = {}
         for session_id, seq, frame in group.transaction.appended:
@@ -379,9 +384,12 @@ class SqliteStore(SessionReads, RecallReads):
                     log.exception("listener_failed", session_id=session_id)
         for unit in group.units:
             unit.settle()
+
+    def _observe(self, seconds: float, units: int) -> None:
+        """Also of what failed: a commit that waited for a lock in vain is what a slow one is looked for."""
         for observer in self._observers:
             try:
-                observer(seconds, len(group.units))
+                observer(seconds, units)
             except Exception:
                 log.exception("commit_observer_failed")
 

@@ -141,6 +141,17 @@ async def test_the_leases_of_others_are_not_judged_by_a_clock_that_was_just_set(
         assert longest <= now() + ahead + timedelta(seconds=32), "a lease made by a wrong clock does not last"
 
 
+async def test_a_renewal_counts_the_prompts_that_wait_and_not_their_sessions(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        one, two, idle = await w.session(), await w.session(), await w.session()
+        for sid, waiting in ((one, 3), (two, 1), (idle, 0)):
+            for _ in range(1 + waiting):
+                await w.prompt(sid, "wait")
+        await w.orchestrator._maintenance._beat()
+        assert await w.store.queued_sessions() == {one: 3, two: 1}
+        assert w.orchestrator._maintenance.queued == 4
+
+
 async def killed_server(w: World) -> str:
     """Another server of this machine, whose process has ended just now."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")

@@ -519,6 +519,33 @@ async def test_a_reader_of_a_shared_session_is_pushed_nothing_each_page_is_asked
         assert (reader.seqs, reader.pushed) == ([1], 0)
 
 
+async def test_a_feed_whose_page_cannot_be_made_ends_its_followers_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        one, two = await w.session(), await w.session()
+        ended, other = Reader(w, one), Reader(w, two)
+        for sid in (one, two):
+            await note(w, sid, 0)
+            await keep_up(w, sid, 1)
+        feed = w.orchestrator.log._feeds[one]
+        page = Feed.page
+
+        def failing(self: Feed, cursor: int) -> Page | None:
+            if self is feed:
+                raise MemoryError
+            return page(self, cursor)
+
+        monkeypatch.setattr(Feed, "page", failing)
+        await note(w, one, 1)
+        with pytest.raises(MemoryError):
+            await asyncio.wait_for(ended.task, 20)
+        await note(w, two, 1)
+        await other.has(2)
+        assert other.seqs == [1, 2]
+        other.task.cancel()
+
+
 async def test_a_reader_that_has_all_keeps_no_page(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()

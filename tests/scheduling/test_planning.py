@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from navi_jupyter.clock import boot_time
+from navi_jupyter.model.recalls import RecallPatch
 from navi_jupyter.scheduling.scheduler import LEASE
 from tests.support.scheduler_world import OWNER, START, world
 
@@ -44,6 +45,19 @@ async def test_a_plan_made_ahead_gives_way_to_what_its_owner_did_since_and_other
         assert await w.step(scheduler) == 1
         assert await w.ledger(paused) == []
         assert (await w.get(healthy)).status == "running"
+
+
+async def test_a_plan_made_ahead_that_is_outdated_is_made_anew_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        scheduler, session = w.scheduler(), await w.add_session()
+        recall = await w.recall(session, {"kind": "every", "every": "10s"})
+        await scheduler._planner.prepare(DUE)
+        await w.service.patch(recall.id, RecallPatch(message="look again"), owner=OWNER)
+        w.clock.advance(timedelta(seconds=10))
+        scheduler._signal.clear()
+        async with asyncio.timeout(20):  # a turn that waits for the clock would not end: nothing moves it on
+            while not scheduler._groups:
+                await scheduler._advance(w.clock.now())
 
 
 async def test_two_servers_that_planned_the_same_slot_ahead_run_it_once(tmp_path: Path) -> None:

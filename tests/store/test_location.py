@@ -389,6 +389,8 @@ async def test_a_network_file_system_is_refused_with_what_to_do_unless_one_proce
     assert not path.parent.exists()
     store = await SqliteStore.open(path, single_process=True)
     assert (await store.fetch_all("PRAGMA journal_mode"))[0][0] == "delete"
+    assert store._commits is None, "a look for commits of others is a request to the file server, from the event loop"
+    assert not await store.changed_elsewhere()
     assert not path.with_name("navi.db-wal").exists()
     assert not path.with_name("navi.db-shm").exists()
     await store.close()

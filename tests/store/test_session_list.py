@@ -332,6 +332,33 @@ async def rows_of(store: SqliteStore, session_id: str) -> int:
     return int((await store.fetch_all(f"SELECT {sums} AS n", {"s": session_id}))[0]["n"])
 
 
+async def test_the_edits_of_a_removed_session_are_removed_in_pieces_before_their_runs(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await fill(store, "gone", runs=6, events=0)
+        await fill(store, "kept", runs=2, events=0)
+
+        async def unit(tx: Transaction) -> None:
+            for run in await tx.all("SELECT id FROM runs"):
+                for cell in range(3):
+                    await tx.change(
+                        "INSERT INTO notebook_edits (run_id, path, cell_id, own, number, kind, before, place, at)"
+                        " VALUES (?, 'a.ipynb', ?, 1, ?, 'change', ?, 'p', 1)",
+                        (run["id"], f"c{cell}", cell, "x" * 400_000),
+                    )
+
+        await store.write(unit)
+        await store.write(lambda tx: tx.change_session("gone", {"deleted_at": START}))
+        assert await store.write(lambda tx: tx.begin_removal("gone"))
+        left = [30]  # each session has a run more
+        while left[-1] > 9 and await store.write(lambda tx: tx.remove_piece("gone")):
+            left.append((await store.fetch_all("SELECT count(*) AS n FROM notebook_edits"))[0]["n"])
+            assert await rows_of(store, "gone") >= 6, "the runs go after their edits"
+        assert left == [30, 27, 24, 21, 18, 15, 12, 9]
+        await remove_session(store, "gone")
+        assert await rows_of(store, "gone") == 0
+        assert (await store.fetch_all("SELECT count(*) AS n FROM notebook_edits"))[0]["n"] == 9
+
+
 async def test_a_session_is_removed_in_pieces_and_a_removal_that_was_cut_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

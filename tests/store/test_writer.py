@@ -253,7 +253,10 @@ async def test_a_database_that_another_program_locks_refuses_after_a_while_and_t
 ) -> None:
     monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 300)
     async with opened(tmp_path) as store:
+        seen: list[float] = []
+        store.observe_commits(lambda seconds, _units: seen.append(seconds))
         await locked_out(store, tmp_path / "navi.db", 0.3)
+        assert max(seen) >= 0.27, "that a commit waited in vain is what its time is looked at for"
 
 
 @pytest.mark.slow

@@ -5,8 +5,9 @@ each on a way through its packages that takes longer than all else that a token 
 with the event loop. Here, what has come is read at once from the socket that asyncio waits on, and h11 returns all
 complete chunks together. Only where nothing has come, the client waits as usual.
 
-The one module that touches private attributes of httpx2, httpcore2, h11, anyio and asyncio. Where a version does not
-have them, the client reads as it does by itself. Imports h11: only modules that the runner loads may import this one.
+The one module that touches private attributes of httpx2, httpcore2, h11, anyio and asyncio's transports. Where a
+version does not have them, the client reads as it does by itself. Imports h11: only modules that the runner loads may
+import this one.
 """
 
 from __future__ import annotations

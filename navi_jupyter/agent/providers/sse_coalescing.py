@@ -9,7 +9,8 @@ not understood is passed on as it came. Nothing waits longer than the moment, an
 Text goes to the log ahead of the packages (:class:`DirectText`), which get the same text as one event after three
 seconds, or when anything else comes. So order stays, and what they make of the response is the same.
 
-The one module that touches private attributes of pydantic-ai: :func:`with_coalesced_streams`.
+Touches private attributes of pydantic-ai's streams (:func:`with_coalesced_streams`), as ``http_clients`` and
+``encoded_messages`` do of its clients: each with what happens where a version has them not.
 Imports pydantic_ai and httpx2: only modules that the runner loads may import this one.
 """
 

@@ -1,7 +1,7 @@
 """What is measured of the process: the turns of the event loop, the pauses of garbage collection; histograms of both.
 
 Kernels and other extensions share the loop and the interpreter, so each of these delays all of Jupyter. Nothing here
-sets a timer: what is measured would be disturbed by it. The one module that touches a private part of asyncio.
+sets a timer: what is measured would be disturbed by it. The one module that touches a private part of asyncio's loop.
 Not responsible for how the figures are published (``server.metrics``).
 """
 

@@ -39,10 +39,17 @@ _FIRST_RUN = (
 )
 PIECE_ROWS = 200  # rows of a session that one transaction removes, others wait for it
 PIECE_BYTES = 2**20  # and their size, but for the first one
-_PIECES = {
-    table: f"DELETE FROM {table} WHERE session_id = ?1 AND {key} IN (SELECT {key} FROM"
-    f" (SELECT {key}, SUM(size) OVER (ORDER BY {key}) - size AS before FROM"
-    f" (SELECT {key}, {size} AS size FROM {table} WHERE session_id = ?1 LIMIT ?2)) WHERE before < ?3)"
+_PIECE = (
+    "(SELECT {key} FROM (SELECT {key}, SUM(size) OVER (ORDER BY {key}) - size AS before FROM"
+    " (SELECT {key}, {size} AS size FROM {rows} WHERE session_id = ?1 LIMIT ?2)) WHERE before < ?3)"
+)
+_EDITS = _PIECE.format(  # They would go with their runs, many megabytes at once where cells are large.
+    key="run_id, path, cell_id",
+    size="length(outputs) + coalesce(length(before), 0) + coalesce(length(after), 0) + coalesce(length(next), 0)",
+    rows="runs CROSS JOIN notebook_edits ON run_id = id",
+)
+_PIECES = {"notebook_edits": f"DELETE FROM notebook_edits WHERE (run_id, path, cell_id) IN {_EDITS}"} | {
+    table: f"DELETE FROM {table} WHERE session_id = ?1 AND {key} IN {_PIECE.format(key=key, size=size, rows=table)}"
     for table, key, size in (
         ("runs", "number", "length(prompt) + coalesce(length(transcript), 0) + coalesce(length(conversation), 0)"),
         ("events", "seq", "length(frame)"),
@@ -52,7 +59,8 @@ _PIECES = {
         ("compactions", "from_seq", "0"),
     )
 }
-"""What of a session grows with its use, the runs first: nothing begins in it any more. The rest goes with its row."""
+"""What of a session grows with its use, the runs before their events: nothing begins in it any more. The rest goes with
+its row."""
 _COPIED = (
     "origin_kind, recall_id, origin_kernel, user_id, model, prompt, parts, mode, priority, created_at, started_at,"
     " ended_at, timezone, rolled_back"
