@@ -115,7 +115,7 @@ class Profile:
     tools: tuple[str, ...] = ("*",)
     # By name or pattern; the longest pattern that matches counts.
     permissions: Mapping[str, Permission] = field(default_factory=dict)
-    # What happens to a question in a run that a recall started: it waits for the user, or the call is denied.
+    # What happens to a question in a run of a recall: an open view is asked for a while, or the call is denied.
     headless_asks: Literal["queue", "deny"] = "queue"
     model: str | None = None  # the model of new sessions with this profile that name none
     mcp: tuple[str, ...] = ("*",)  # MCP servers by name or shell pattern; ``!pattern`` takes some away again
