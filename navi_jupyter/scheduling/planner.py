@@ -30,7 +30,7 @@ P = ParamSpec("P")
 log = get_logger("recalls")
 
 BATCH = 512
-AHEAD = 20 * BATCH  # So many recalls are planned before they are due: some 25 MB for a moment.
+AHEAD = 20 * BATCH  # So many recalls are planned before they are due: some 40 MB for a moment, with their rows.
 LEAD = timedelta(seconds=1.5)  # So long before they are due.
 FRESH = timedelta(seconds=5)  # So long after their time plans made ahead are used; delivery checks every grace again.
 ROWS_FRESH = timedelta(seconds=2)  # So long their rows: what is left of their lease is enough to deliver a batch.
