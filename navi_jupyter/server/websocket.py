@@ -152,7 +152,9 @@ class StreamHandler(SocketHandler):
                         await left
             if self.lifecycle.state == "ok":
                 code, reason = GONE, "the session was deleted"
-        except (WebSocketClosedError, StreamClosedError):
+        except (WebSocketClosedError, StreamClosedError, asyncio.CancelledError):
+            # A cancellation by on_close ends here, too: a cancelled task keeps its traceback, and with it this handler
+            # and the session's recent events, until a full collection, which is rare.
             return
         except SessionNotFound:
             code, reason = GONE, "the session was deleted"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from socket import socketpair
@@ -188,6 +190,24 @@ async def test_sockets_are_closed_as_going_away_when_the_server_stops(api: Api, 
     async with api.socket(sid, after=0) as socket:
         await navi.stop_extension()
         assert await socket.close_code() == 1001
+
+
+async def test_what_a_closed_socket_followed_is_freed_without_a_collection(api: Api, navi: NaviExtension) -> None:
+    assert navi.lifecycle is not None
+    log = (await navi.lifecycle.ready()).sessions.orchestrator.log
+    sid = await api.session()
+    gc.disable()
+    try:
+        async with api.socket(sid, after=0) as socket:
+            run_id = (await api.prompt(sid, "what can you do?"))["run_id"]
+            await socket.until_run_ends(run_id)
+            ring = weakref.ref(log._feeds[sid].ring)
+        while log.followers:  # noqa: ASYNC110  there is no event for it
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert ring() is None
+    finally:
+        gc.enable()
 
 
 async def test_no_following_is_left_behind_by_a_closed_socket(api: Api, navi: NaviExtension) -> None:
