@@ -75,7 +75,8 @@ class ActiveRun:
     def begin(self, turn: Turn) -> None:
         """Put the agent to work."""
         self._seconds = turn.limits.run_timeout
-        self.task = asyncio.create_task(self._work(turn), name=f"navi-run-{self.run.id}")
+        work = self._work(self._loop.run(turn, self._context))  # not in it: it would hold the history until its end
+        self.task = asyncio.create_task(work, name=f"navi-run-{self.run.id}")
         self.task.add_done_callback(self.time_limit.end)
 
     def stop(self) -> None:
@@ -131,16 +132,15 @@ class ActiveRun:
         for draft in drafts:
             self.fold.apply(draft.event, run_id=draft.run_id, origin=draft.origin, at=draft.ts)
 
-    async def _work(self, turn: Turn) -> None:
+    async def _work(self, items: AsyncIterator[Event | TurnResult]) -> None:
         try:
-            await self._answer(turn)
+            await self._answer(items)
         except asyncio.CancelledError:
             # Ends here: a cancelled task keeps its traceback, and with it the whole history, until a collection.
             self._cancelled = True
 
-    async def _answer(self, turn: Turn) -> None:
+    async def _answer(self, items: AsyncIterator[Event | TurnResult]) -> None:
         tool_context.set(self._context)
-        items = self._loop.run(turn, self._context)
         try:
             async with self.time_limit.limit():
                 await self._drain(items)

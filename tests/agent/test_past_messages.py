@@ -7,6 +7,7 @@ import json
 import tracemalloc
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.openai import OpenAIChatModel
 
 from navi_jupyter.agent.providers import encoded_messages, http_clients, models
+from navi_jupyter.agent.providers.past_messages import PastTurnMessages
 from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.agent.run import context_window, conversation
 from navi_jupyter.agent.run.summarizer import Summaries
@@ -226,31 +228,44 @@ async def test_kept_turns_of_many_sessions_take_bounded_memory_and_a_long_sessio
 ) -> None:
     monkeypatch.setattr(conversation, "_KEPT", 2**20)
     monkeypatch.setattr(conversation, "_MOST", 4 * 2**20)
+    known = conversation._known
+
+    async def a_run(turns: list[PastTurn]) -> list[PastTurnMessages]:
+        read = await conversation.past_messages(turns)
+        for one in read:
+            one.encoded[("kind",)] = bytes(12_000)
+        known.keep(read)
+        return read
+
     tracemalloc.start()
     try:
         for number in range(4):  # what is made at the first use
-            await conversation.past_messages([long_turn(number, 10_000)])
+            await a_run([long_turn(number, 10_000)])
         before, _ = tracemalloc.get_traced_memory()
         for number in range(4, 400):
-            [read] = await conversation.past_messages([long_turn(number, 10_000)])
-            read.encoded[("kind",)] = bytes(12_000)
+            await a_run([long_turn(number, 10_000)])
         gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
     assert 0.5 * 2**20 < grown < 1.2 * 2**20, "all that hangs on them counts, not the stored JSON only"
     turns = [long_turn(number, 10_000) for number in range(1000, 1070)]
-    first = await conversation.past_messages(turns)
-    again = await conversation.past_messages(turns)
+    first = await a_run(turns)
+    again = await a_run(turns)
     assert all(one is other for one, other in zip(first, again, strict=True)), "of the present one all are known"
-    await conversation.past_messages([long_turn(1, 10)])
-    assert len(conversation._known._turns) < 50
-    turns = [long_turn(number, 10_000) for number in range(2000, 2300)]
-    await conversation.past_messages(turns)
-    assert len(conversation._known._turns) < 200
+    await a_run([long_turn(1, 10)])
+    assert len(known._kept) < 50
+    await a_run([long_turn(number, 10_000) for number in range(2000, 2300)])
+    assert len(known._kept) < 200
 
 
-async def test_a_text_of_the_transcript_and_of_the_messages_is_kept_once() -> None:
-    turn = long_turn(1, 10_000)
-    [read] = await conversation.past_messages([turn])
-    assert read.messages[-1].parts[0].content is turn.messages[-1].content  # type: ignore[union-attr]
+async def test_turns_of_runs_in_progress_are_not_read_again_however_many_others_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conversation, "_KEPT", 10_000)
+    turns = [long_turn(number, 10_000) for number in range(20)]
+    first = await conversation.past_messages(turns)
+    for number in range(100, 120):
+        conversation._known.keep(await conversation.past_messages([long_turn(number, 10_000)]))
+    again = await conversation.past_messages([replace(turn) for turn in turns])
+    assert all(one is other for one, other in zip(first, again, strict=True))

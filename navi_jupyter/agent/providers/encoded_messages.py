@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -137,12 +137,12 @@ async def insert_messages(request: httpx2.Request) -> None:
         raise _Captured
     name = next((name for name in _LISTS if isinstance(body.get(name), list)), "")
     tools = b"" if wanted.tools is None else wanted.tools.of(body)
-    pieces = _inserted(body, name, wanted.by_token, tools) if name and tools is not None else None
-    if pieces is None:
+    parts = _inserted(body, name, wanted.by_token, tools) if name and tools is not None else None
+    if parts is None:
         raise _NotInserted
     wanted.made = True
-    request.stream = _Pieces(pieces)
-    request.headers["Content-Length"] = str(sum(map(len, pieces)))
+    request.stream = _Pieces(parts)
+    request.headers["Content-Length"] = str(sum(map(len, parts)))
 
 
 def has_hook(model: Model) -> bool:
@@ -155,7 +155,7 @@ def has_hook(model: Model) -> bool:
 def _inserted(
     body: dict[str, Any], name: str, by_token: Mapping[str, Sequence[bytes]], tools: bytes
 ) -> list[bytes] | None:
-    """The body in pieces; None when a token is not in two items in a row."""
+    """The body in parts, those to insert as they are kept; None when a token is not in two items in a row."""
     items = body[name]
     texts = [json.dumps(item) for item in items]
     for token in by_token:
@@ -165,35 +165,33 @@ def _inserted(
         items[places[0] : places[0] + 2] = [token]
         texts[places[0] : places[0] + 2] = [token]
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    pieces = [text.encode().replace(f'"{_TOOLS}"'.encode(), tools, 1)]
+    parts = [text.encode().replace(f'"{_TOOLS}"'.encode(), tools, 1)]
     for token, inserted in by_token.items():
-        before, _, after = pieces.pop().partition(f'"{token}"'.encode())
-        pieces += [before, *_joined(inserted), after]
-    return pieces
-
-
-def _joined(parts: Sequence[bytes]) -> Iterator[bytes]:
-    """JSON values with commas between them, in pieces of some size."""
-    piece = bytearray()
-    for index, part in enumerate(parts):
-        if index:
-            piece += b","
-        piece += part
-        if len(piece) >= _PIECE:
-            yield bytes(piece)
-            piece.clear()
-    yield bytes(piece)
+        before, _, after = parts.pop().partition(f'"{token}"'.encode())
+        parts.append(before)
+        for index, part in enumerate(inserted):
+            parts += (b",", part) if index else (part,)
+        parts.append(after)
+    return parts
 
 
 class _Pieces(httpx2.AsyncByteStream):
-    """A body in pieces: the connection takes one after the other, and others get their turn in between."""
+    """A body in pieces: the connection takes one after the other, and others get their turn in between.
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        self._pieces = pieces
+    The request has it for as long as its answer comes, so it holds no copy of the parts.
+    """
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self._parts = parts
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
+        piece = bytearray()
+        for part in self._parts:
+            piece += part
+            if len(piece) >= _PIECE:
+                yield bytes(piece)
+                piece.clear()
+        yield bytes(piece)
 
 
 class EncodingModel(WrapperModel):

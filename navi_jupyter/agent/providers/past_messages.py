@@ -31,7 +31,7 @@ from pydantic_ai.messages import (
 _PLAIN = (UserPromptPart, TextPart, ThinkingPart, ToolCallPart, ToolReturnPart)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class PastTurnMessages:
     """The messages of one turn that is over, and what is known of them. They are not changed by anybody."""
 

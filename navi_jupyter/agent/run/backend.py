@@ -59,11 +59,11 @@ class PydanticAIBackend:
         queue = EventQueue(context.emit)
         # The events of tools go through the same queue as the model's, or they would overtake the call they belong to.
         inside = queue.within(context)
-        task = asyncio.create_task(
-            run_agent(turn, inside, self._agent_parts, queue.put), name=f"navi-model-{turn.run_id}"
-        )
+        run_id = turn.run_id
+        task = asyncio.create_task(run_agent(turn, inside, self._agent_parts, queue.put), name=f"navi-model-{run_id}")
+        del turn  # with the history, which the task needs only at its beginning
         task.add_done_callback(lambda _: queue.close())
-        stopper = asyncio.create_task(_cancel_on_stop(context, task), name=f"navi-model-stop-{turn.run_id}")
+        stopper = asyncio.create_task(_cancel_on_stop(context, task), name=f"navi-model-stop-{run_id}")
         try:
             while (event := await queue.get()) is not None:
                 yield event
@@ -74,7 +74,7 @@ class PydanticAIBackend:
         finally:
             stopper.cancel()
             queue.detach()
-            await _end(task, turn.run_id)
+            await _end(task, run_id)
 
     async def write_title(self, model: str, prompt: str, answer: str) -> tuple[str, Usage]:
         """A title for a conversation that begins with this exchange: one short request. Raises what a provider does."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import takewhile
 from typing import Any
+from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 from pydantic_ai.messages import (
@@ -180,8 +181,8 @@ def _file_notes(part: Any) -> Any:
 # pydantic-ai leaves this to the first use, which is in the loop: 80 ms. Modules are imported in a thread.
 ModelMessagesTypeAdapter.rebuild(raise_errors=False)
 
-# Bytes that the kept turns and all that was made of them take in this process. The turns of the present history stay
-# beyond that: each would make room for the next one, and all would be read anew for each run.
+# Bytes that the kept turns and all that was made of them take in this process, but for those that runs have anyway. Of
+# a run that has ended the turns stay beyond that: each would make room for the next one, and all would be read anew.
 _KEPT = 16 * 2**20
 _MOST = 64 * 2**20  # also with these
 _PART = 500  # bytes of the objects of a part, without its text: measured
@@ -192,69 +193,61 @@ _AT_ONCE = 8  # turns that are read on the loop
 class _Known:
     """The messages of turns that were read before, by run: what a run has left does not change any more.
 
-    A copy in another session is another run; a run that is rolled back is not asked for. Its owner is this process.
+    Those of runs in progress are found in them; kept are those of the runs that ended last, which are often followed by
+    a next one. A copy in another session is another run; a run that is rolled back is not asked for. Its owner is this
+    process.
     """
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[str, tuple[PastTurn, PastTurnMessages]] = OrderedDict()
+        self._present: WeakValueDictionary[tuple[str, int], PastTurnMessages] = WeakValueDictionary()
+        self._kept: OrderedDict[PastTurnMessages, None] = OrderedDict()
         self._lock = threading.Lock()  # turns are read in threads
 
     def get(self, turn: PastTurn) -> PastTurnMessages | None:
         """The same objects as the last time, if the turn is the same."""
         with self._lock:
-            before, known = self._turns.get(turn.run_id, (None, None))
-            if before is None or (before is not turn and before != turn):
-                return None
-            self._turns.move_to_end(turn.run_id)
-            return known
+            return self._present.get(_identity(turn))
 
     def put(self, turn: PastTurn, messages: PastTurnMessages) -> None:
-        """Keep them."""
+        """Find them for as long as somebody has them."""
         with self._lock:
-            self._turns[turn.run_id] = (turn, messages)
-            self._turns.move_to_end(turn.run_id)
+            self._present[_identity(turn)] = messages
 
-    def make_room(self, *, present: int) -> None:
-        """Forget those that were asked for the longest time ago, but for so many that were asked for last."""
+    def keep(self, past: Sequence[PastTurnMessages]) -> None:
+        """Keep those of one conversation, which make room by those that were kept the longest time ago."""
         with self._lock:
-            size = sum(messages.size for _, messages in self._turns.values())
-            while len(self._turns) > 1 and size > (_KEPT if len(self._turns) > present else _MOST):
-                size -= self._turns.popitem(last=False)[1][1].size
+            for messages in past:
+                self._kept[messages] = None
+                self._kept.move_to_end(messages)
+            size = sum(messages.size for messages in self._kept)
+            while len(self._kept) > 1 and size > (_KEPT if len(self._kept) > len(past) else _MOST):
+                size -= self._kept.popitem(last=False)[0].size
 
 
-def _size(turn: PastTurn, messages: Sequence[ModelMessage], shared: int) -> int:
-    """Bytes in memory: the turn as it is stored, as its transcript, and decoded."""
-    stored = len(turn.conversation or turn.prompt)
-    shown = sum(len(message.content) + _PART for message in turn.messages)
-    return 2 * stored - shared + shown + _TURN + _PART * sum(len(message.parts) for message in messages)
-
-
-def _share_texts(messages: Sequence[ModelMessage], turn: PastTurn) -> int:
-    """Have equal texts of the transcript and of the messages be one object. How many characters are."""
-    texts = {text: text for text in (turn.prompt, *(message.content for message in turn.messages))}
-    shared = 0
-    for part in (part for message in messages for part in message.parts):
-        if isinstance(part, TextPart | UserPromptPart) and isinstance(part.content, str) and part.content in texts:
-            part.content = texts[part.content]
-            shared += len(part.content)
-    return shared
+def _identity(turn: PastTurn) -> tuple[str, int]:
+    """Which turn it is, without its text: what runs and the kept messages have would hold the stored turns as well."""
+    seen = (turn.status, turn.prompt, turn.conversation, tuple(message.content for message in turn.messages))
+    return turn.run_id, hash(seen)
 
 
 _known = _Known()
 
 
+def keep(past: Sequence[PastTurnMessages]) -> None:
+    """A run with these has ended: the next one of its session begins with them."""
+    _known.keep(past)
+
+
 async def past_messages(turns: Sequence[PastTurn]) -> list[PastTurnMessages]:
-    """The messages of all earlier runs, in order, acceptable to every provider. Read once in a process."""
+    """The messages of all earlier runs, in order, acceptable to every provider. To be kept (:func:`keep`) at the end:
+    then they are not read anew for the next run."""
     found = [_known.get(turn) for turn in turns]
     missing = [turn for turn, known in zip(turns, found, strict=True) if known is None]
     if len(missing) > _AT_ONCE:
         read = iter(await asyncio.to_thread(lambda: list(map(_read, missing))))
     else:
         read = map(_read, missing)
-    past = [known or next(read) for known in found]
-    if missing:
-        _known.make_room(present=len(turns))
-    return past
+    return [known or next(read) for known in found]
 
 
 def _read(turn: PastTurn) -> PastTurnMessages:
@@ -262,15 +255,19 @@ def _read(turn: PastTurn) -> PastTurnMessages:
     for message in messages:
         if isinstance(message, ModelRequest):
             message.instructions = None  # each request has those of its own time
-    size = _size(turn, messages, _share_texts(messages, turn))
-    known = PastTurnMessages(messages=messages, tokens=tokens_of(messages), own_size=size)
+    known = PastTurnMessages(messages=messages, tokens=tokens_of(messages), own_size=_size(turn, messages))
     _known.put(turn, known)
     return known
 
 
-async def history(turns: Sequence[PastTurn], model: Model) -> list[ModelMessage]:
+def _size(turn: PastTurn, messages: Sequence[ModelMessage]) -> int:
+    """Bytes in memory, about: the texts are as long as they are stored."""
+    text = max(len(turn.conversation or turn.prompt), sum(len(message.content) for message in turn.messages))
+    return text + _TURN + _PART * sum(len(message.parts) for message in messages)
+
+
+def history(past: Sequence[PastTurnMessages], model: Model) -> list[ModelMessage]:
     """The conversation before a run, for the graph of a run with this model."""
-    past = await past_messages(turns)
     return shortened_history(past) if takes_past(model) else copied(messages_of(past))
 
 

@@ -21,6 +21,7 @@ from ...model.sessions import needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ..profiles.context_providers import NOTEBOOK, is_switched_on
 from ..profiles.definitions import Profile, instructions
+from ..providers.past_messages import PastTurnMessages
 from ..registry import AgentParts
 from ..tools.client_tools import client_tools
 from ..tools.permissions import Chain
@@ -52,6 +53,24 @@ async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, e
     turn = _bounded(turn, chain)
     context = bound(context, chain)
     scope = await _scope(turn, context, agent_parts, emit, paused, chain)
+    past = await conversation.past_messages(turn.history)
+    turn = scope.turn  # without its history: that is twice as large, and would be there until the answer has come
+    try:
+        return await _run(turn, context, emit, scope, paused, chain, past)
+    finally:
+        conversation.keep(past)
+
+
+async def _run(
+    turn: Turn,
+    context: ToolContext,
+    emit: Emit,
+    scope: RunScope,
+    paused: PausedRun,
+    chain: Chain,
+    past: Sequence[PastTurnMessages],
+) -> TurnResult:
+    profile, agent_parts = chain[-1], scope.agent_parts
     model = await scope.model(turn.model)
     prompt = None
     if turn.resumed is None:
@@ -74,7 +93,7 @@ async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, e
             model=model,
             model_name=turn.model,
             prompt=prompt,
-            history=[*await conversation.history(turn.history, model), *paused.messages],
+            history=[*conversation.history(past, model), *paused.messages],
             results=_answers(turn, paused, gate, toolset) if turn.resumed is not None else None,
             requests=paused.requests,
             instructions=await _instructions(profile, turn, context, agent_parts),
@@ -124,7 +143,7 @@ async def _scope(
     for name in paused.allowed:
         allowances.add(name)
     return RunScope(
-        turn=turn,
+        turn=replace(turn, history=()),
         agent_parts=agent_parts,
         meter=UsageMeter(turn.run_id, emit, paused.usage),
         budget=budget,
