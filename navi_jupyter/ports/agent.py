@@ -248,7 +248,7 @@ class Turn:
     run_id: str
     model: str
     prompt: str
-    history: tuple[PastTurn, ...]
+    history: tuple[PastTurn, ...]  # context providers of a run with a model get none: it is not held for so long
     limits: Limits
     origin: Origin
     now: datetime  # when the run started, in the session's zone

@@ -225,9 +225,10 @@ class _Known:
 
 
 def _identity(turn: PastTurn) -> tuple[str, int]:
-    """Which turn it is, without its text: what runs and the kept messages have would hold the stored turns as well."""
-    seen = (turn.status, turn.prompt, turn.conversation, tuple(message.content for message in turn.messages))
-    return turn.run_id, hash(seen)
+    """Which turn it is, without its text: with that the kept messages would hold the stored turns as well."""
+    # The hashes of texts are kept in these: of a turn that was seen before, nothing is read.
+    text = turn.conversation or tuple(message.content for message in turn.messages)
+    return turn.run_id, hash((turn.status, turn.prompt, text))
 
 
 _known = _Known()
