@@ -193,7 +193,8 @@ class Sessions:
         """Hang up."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.failed += [f"a follower ended: {error!r}" for error in ends if isinstance(error, Exception)]
 
     async def _follow(self, sid: str) -> None:
         while await self._answered(sid):
@@ -332,7 +333,8 @@ async def whole(options: argparse.Namespace) -> None:
         address = await asyncio.to_thread(provider.line)
         env = {"OPENAI_BASE_URL": f"{address}/v1", "OPENAI_API_KEY": KEY}
         slots = f"--NaviExtension.max_concurrent_runs={options.sessions + 14}"
-        with watched(Path(folder) / "home", env, slots) as (server, watch):
+        many = "--NaviExtension.max_sessions_per_user=1000000"  # --fresh makes a thousand in ten minutes
+        with watched(Path(folder) / "home", env, slots, many) as (server, watch):
             await watch.round_trips(50)  # warm
             consumer = Program(__file__, count, "--consume", address) if options.bare else contextlib.nullcontext()
             sessions = Sessions(server, 0 if options.bare else options.sessions, fresh=options.fresh)
