@@ -102,9 +102,11 @@ def test_the_panel_and_a_cell_have_the_same_session(host: Host, context: Browser
 def test_the_shortcut_goes_to_the_composer_and_back_to_the_cell(host: Host, context: BrowserContext) -> None:
     host.write("keys", "a = 1", "b = 2")
     page = host.open(context, "keys")
-    page.evaluate(f"() => {{ {PANEL}.content.activeCellIndex = 0; {PANEL}.content.mode = 'edit'; }}")
-    # The editor of a cell is made when the page has time: before that, the notebook has the focus, in command mode.
-    page.wait_for_function("() => document.activeElement.closest('.jp-InputArea-editor')")
+    # The editor of a cell is made when the page has time, and a page that still starts may move the focus: asked again.
+    page.wait_for_function(
+        f"() => {{ {PANEL}.content.activeCellIndex = 0; {PANEL}.content.mode = 'edit';"
+        " return document.activeElement.closest('.jp-InputArea-editor'); }"
+    )
     page.keyboard.press("Control+End")
     page.keyboard.press("Alt+Shift+N")
     chat = chat_in(page)

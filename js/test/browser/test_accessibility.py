@@ -681,8 +681,9 @@ def test_in_the_systems_colours_borders_focus_and_states_can_be_seen(
     for name in ("send", "attach", "settings-toggle", "recalls-toggle"):
         assert chat.find(name).evaluate(border) == "solid", f"{name} has an edge"
     chat.find("settings-toggle").click()
+    expect(chat.find("settings")).to_be_visible()
     page.keyboard.press("Tab")
-    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.wait_for_function("() => getComputedStyle(document.activeElement).outlineStyle === 'solid'")
     page.screenshot(path=str(OUT / "a11y-forced-settings.png"))
     page.keyboard.press("Escape")
     chat.find("today").click()

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from playwright.sync_api import Route
+from playwright.sync_api import Route, expect
 from views import AXE, OUT, Control
 
 pytestmark = pytest.mark.browser
@@ -127,7 +127,7 @@ def test_leave_is_given_shown_and_taken_back_by_keyboard_and_accessible(
     page.keyboard.type("tomorrow at 9")
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
-    assert chat.find("recall-may", "[value='effect:run']").is_checked()
+    expect(chat.find("recall-may", "[value='effect:run']")).to_be_checked()
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")

@@ -49,8 +49,11 @@ class List:
     def opened(self) -> Any:
         return self.page.evaluate("window.opened")
 
-    def focused(self) -> str:
-        return str(self.page.evaluate("document.activeElement.closest('[data-session-id]')?.dataset.sessionId ?? ''"))
+    def focused(self, session: str) -> None:
+        """Wait until the entry of this session has the focus."""
+        self.page.wait_for_function(
+            "session => document.activeElement.closest('[data-session-id]')?.dataset.sessionId === session", arg=session
+        )
 
 
 @pytest.fixture
@@ -102,11 +105,11 @@ def test_everything_goes_by_keyboard_alone(open_list: Callable[..., List]) -> No
     keys = sessions.page.keyboard
     sessions.find("sessions-search").focus()
     keys.press("ArrowDown")
-    assert sessions.focused() == "s_00000"
+    sessions.focused("s_00000")
     keys.press("ArrowDown")
     keys.press("ArrowDown")
     keys.press("ArrowUp")
-    assert sessions.focused() == "s_00001"
+    sessions.focused("s_00001")
     keys.press("F2")
     expect(sessions.find("session-title-input")).to_be_focused()
     keys.type("A better title")
@@ -116,11 +119,11 @@ def test_everything_goes_by_keyboard_alone(open_list: Callable[..., List]) -> No
     keys.press("F2")
     keys.press("Escape")
     expect(sessions.find("session-title-input")).to_have_count(0)
-    assert sessions.focused() == "s_00001"
+    sessions.focused("s_00001")
     keys.press("Delete")
     expect(sessions.row(1)).to_have_count(0)
     expect(sessions.find("sessions-undo")).to_contain_text("A better title")
-    assert sessions.focused() == "s_00002", "the focus is on the next one, not lost"
+    sessions.focused("s_00002")  # the focus is on the next one, not lost
     assert sessions.opened() == [{"gone": "s_00001"}]
     sessions.find("session-undo").focus()
     keys.press("Enter")
@@ -132,7 +135,7 @@ def test_everything_goes_by_keyboard_alone(open_list: Callable[..., List]) -> No
     expect(sessions.find("session-rename")).to_be_focused()
     keys.press("Escape")
     keys.press("End")
-    assert sessions.focused() == "s_00011"
+    sessions.focused("s_00011")
     keys.press("Enter")
     assert sessions.opened()[-1] == {"session": "s_00011", "message": None, "run": None, "words": []}
 
@@ -195,7 +198,7 @@ def test_what_changes_on_the_server_changes_in_the_list(open_list: Callable[...,
     control(f"listed?id=s_00005&fields={quote(json.dumps(fields))}")
     expect(sessions.row(5)).to_contain_text("Titled by its model", timeout=8_000)
     assert sessions.find("session-row").first.get_attribute("data-session-id") == "s_00005"
-    assert sessions.focused() == "s_00005", "it has moved with the focus"
+    sessions.focused("s_00005"), "it has moved with the focus"
 
 
 def test_a_thousand_sessions_are_read_page_by_page(open_list: Callable[..., List]) -> None:

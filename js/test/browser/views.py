@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,30 @@ class Chat:
         self.find("input", view=view).press("Enter")
 
     def settled(self, view: int = 0) -> None:
-        """Wait until a run has been there and is over."""
-        self.find("message", "[data-role=assistant],[data-navi=error],[data-navi=run-end]", view).last.wait_for()
+        """Wait until what was said last has its answer, or an end without one, and the run is over."""
+        last = (
+            self.views[view]
+            .locator("[data-navi=message]:not([data-status=queued]), [data-navi=error], [data-navi=run-end]")
+            .last
+        )
+        expect(last).not_to_have_attribute("data-role", "user", timeout=20_000)
         self.find("stop", view=view).wait_for(state="detached", timeout=20_000)
 
     def state(self, name: str) -> None:
         self.find("status", f"[data-state={name}]").wait_for(timeout=15_000, state="attached")
 
+    def _texts(self, view: int) -> Locator:
+        return self.find("message", view=view).locator(".navi-text, .navi-markdown")
+
     def texts(self, view: int = 0) -> list[str]:
-        return self.find("message", view=view).locator(".navi-text, .navi-markdown").all_inner_texts()
+        return self._texts(view).all_inner_texts()
+
+    def reads(self, texts: Sequence[str | re.Pattern[str]], view: int = 0) -> None:
+        """Wait until these are the texts of all messages: they are drawn a frame or more after they have come."""
+        expect(self._texts(view)).to_have_text(texts, use_inner_text=True)
+
+    def ends_with(self, text: str, view: int = 0) -> None:
+        expect(self._texts(view).last).to_have_text(text, use_inner_text=True)
 
     def tool(self, name: str, view: int = 0) -> Locator:
         return self.find("tool", f"[data-tool-name={name}]", view)
