@@ -17,6 +17,12 @@ App = Literal["lab", "notebook"]
 PANEL = "jupyterapp.shell.currentWidget"
 KERNEL = f"{PANEL}.sessionContext.session.kernel"
 EXPOSE = {"lab": "--LabApp.expose_app_in_browser=True", "notebook": "--JupyterNotebookApp.expose_app_in_browser=True"}
+KNOWS_FILE = (
+    f"async () => {{ const {{context}} = {PANEL}; const options = {{content: false, hash: true}};"
+    " const {hash} = await jupyterapp.serviceManager.contents.get(context.path, options);"
+    " return !context.model.dirty && hash === context.contentsModel.hash; }"
+)
+"""Whether the page has nothing unsaved, and knows the file as it is now."""
 SETTINGS = "lab-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 
@@ -83,7 +89,21 @@ def kernel_is(page: Page, status: str) -> None:
 
 
 def save(page: Page) -> None:
-    page.evaluate(f"async () => {{ await {PANEL}.context.save(); }}")
+    """Save as a user does. Fails where JupyterLab asks something: the save would not end before that is answered.
+
+    With real-time collaboration the server saves, too, a second after the last change, and the page learns only after
+    that which content the file has now. JupyterLab asks ("File Changed") about a save in between, also without Navi. So
+    this waits until the server has nothing left to save and the page knows the file.
+    """
+    if page.evaluate(f"() => {PANEL}.context.model.collaborative"):
+        page.wait_for_function(KNOWS_FILE, polling=100)
+    page.evaluate(
+        f"() => {{ window.saved = null; {PANEL}.context.save().then("
+        "() => { window.saved = 'saved'; }, error => { window.saved = `${error}`; }); }"
+    )
+    page.wait_for_function("() => window.saved !== null || document.querySelector('.jp-Dialog') !== null")
+    saved = page.evaluate("() => window.saved")
+    assert saved == "saved", (saved, page.locator(".jp-Dialog").all_inner_texts())
 
 
 def chat_of(page: Page) -> Locator:

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.hosts import AXE, PANEL, Host, answers, asked, run_cell, say, shot
+from tests.browser.hosts import AXE, PANEL, Host, answers, asked, run_cell, save, say, shot
 from tests.kernel.test_control import provider_of
 from tests.support.needs import needed
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
@@ -312,7 +312,7 @@ def test_an_error_that_was_there_when_the_notebook_was_opened_is_asked_about_by_
     page, chat = opened(host, context, "opened", FAILS)
     run_cell(page, 3)
     expect(cell(page, 3).locator("[data-navi=error-actions]")).to_be_visible()
-    page.evaluate(f"async () => {{ await {PANEL}.context.save(); }}")
+    save(page)
     host.go(page, "opened")
     bar = cell(page, 3).locator("[data-navi=error-actions]")
     bar.wait_for()
@@ -446,7 +446,7 @@ def test_what_a_run_changed_is_kept_or_undone_in_the_notebook_also_after_a_reloa
 
     page.locator("navi-cell-edit[data-kind=inserted] [data-navi=edit-keep]").click()
     expect(lines(page)).to_have_count(2)
-    page.evaluate(f"async () => {{ await {PANEL}.context.save(); }}")
+    save(page)
     host.go(page, "edits")
     expect(lines(page)).to_have_count(2, timeout=PATIENCE)
 
@@ -553,5 +553,5 @@ def test_an_edit_meets_what_is_not_saved_in_the_page_and_loses_nothing_of_it(
     page.wait_for_function(f"() => {PANEL}.content.widgets.length === 4")
     assert sources(page) == after
     host.server.wait_for(lambda: on_disk(host, "meets") == after, within=PATIENCE / 1000)
-    page.evaluate(f"async () => {{ await {PANEL}.context.save(); }}")
+    save(page)
     assert page.locator(".jp-Dialog").count() == 0
