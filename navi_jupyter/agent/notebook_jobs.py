@@ -73,6 +73,7 @@ class NotebookJobBackend:
             yield TurnResult(conversation=CONVERSATION)
         else:
             following = self._backend_for(turn.model).run(_following(turn, job.then, outcome), context)
+            del turn, call  # with the history, which the next one needs only at its beginning
             async with aclosing(following) as items:  # type: ignore[type-var]  # a generator, of each backend
                 async for item in items:
                     yield item

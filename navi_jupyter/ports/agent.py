@@ -282,8 +282,8 @@ class AgentLoop(Protocol):
 
     Each opened message and tool call is closed by the loop when all goes well; after a cancellation or an exception
     the session closes what is open. A tool call that waits for approval has its TOOL_CALL_END, and its result follows
-    after the pause. Cancellation (``aclose`` or ``CancelledError``) must be let through at once. Raises
-    RunFailed with a stable ``run_code`` for anything the user can act on. Must not block the event loop.
+    after the pause. Cancellation (``aclose``, ``CancelledError``) must be let through at once. Raises RunFailed with a
+    stable ``run_code`` for what the user can act on. Must not block the loop, nor begin before an item is asked for.
     """
 
     def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]: ...

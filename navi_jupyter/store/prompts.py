@@ -174,7 +174,7 @@ class _KnownTurns:
     """The turns of sessions that were read last. What a run was does not change when it is over, so the next start
     reads what has been added; which of them still count is read each time."""
 
-    # Bytes in all. What is made of these turns for models is kept, too (``agent``), and holds some of them longer.
+    # Bytes in all. What is made of these turns for models is kept, too (``agent``).
     _MOST = 10 * 2**20
     _MOST_OF_ONE = 32 * 2**20  # of the session that was read last: it would be read as a whole each time
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 import tracemalloc
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -269,3 +270,16 @@ async def test_turns_of_runs_in_progress_are_not_read_again_however_many_others_
         conversation._known.keep(await conversation.past_messages([long_turn(number, 10_000)]))
     again = await conversation.past_messages([replace(turn) for turn in turns])
     assert all(one is other for one, other in zip(first, again, strict=True))
+
+
+def test_a_run_may_end_by_a_collection_in_the_middle_of_a_look_at_the_kept_turns() -> None:
+    """A run that nobody holds any more ends wherever its frames are collected, also in the thread that looks."""
+    looked = threading.Event()
+
+    def look() -> None:
+        with conversation._known._lock:
+            conversation.keep([])
+        looked.set()
+
+    threading.Thread(target=look, daemon=True).start()
+    assert looked.wait(10)

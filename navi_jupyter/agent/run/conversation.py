@@ -201,17 +201,20 @@ class _Known:
     def __init__(self) -> None:
         self._present: WeakValueDictionary[tuple[str, int], PastTurnMessages] = WeakValueDictionary()
         self._kept: OrderedDict[PastTurnMessages, None] = OrderedDict()
-        self._lock = threading.Lock()  # turns are read in threads
+        # Turns are read in threads. A run that was abandoned ends in a collection, which may come where this is held.
+        self._lock = threading.RLock()
 
     def get(self, turn: PastTurn) -> PastTurnMessages | None:
         """The same objects as the last time, if the turn is the same."""
+        identity = _identity(turn)
         with self._lock:
-            return self._present.get(_identity(turn))
+            return self._present.get(identity)
 
     def put(self, turn: PastTurn, messages: PastTurnMessages) -> None:
         """Find them for as long as somebody has them."""
+        identity = _identity(turn)
         with self._lock:
-            self._present[_identity(turn)] = messages
+            self._present[identity] = messages
 
     def keep(self, past: Sequence[PastTurnMessages]) -> None:
         """Keep those of one conversation, which make room by those that were kept the longest time ago."""
@@ -219,7 +222,7 @@ class _Known:
             for messages in past:
                 self._kept[messages] = None
                 self._kept.move_to_end(messages)
-            size = sum(messages.size for messages in self._kept)
+            size = sum(messages.size for messages in list(self._kept))
             while len(self._kept) > 1 and size > (_KEPT if len(self._kept) > len(past) else _MOST):
                 size -= self._kept.popitem(last=False)[0].size
 
@@ -227,8 +230,8 @@ class _Known:
 def _identity(turn: PastTurn) -> tuple[str, int]:
     """Which turn it is, without its text: with that the kept messages would hold the stored turns as well."""
     # The hashes of texts are kept in these: of a turn that was seen before, nothing is read.
-    text = turn.conversation or tuple(message.content for message in turn.messages)
-    return turn.run_id, hash((turn.status, turn.prompt, text))
+    shown = tuple((message.role, message.content, message.tool_call_id) for message in turn.messages)
+    return turn.run_id, hash((turn.status, turn.prompt, turn.conversation, shown))
 
 
 _known = _Known()
