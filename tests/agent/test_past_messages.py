@@ -273,7 +273,8 @@ async def test_turns_of_runs_in_progress_are_not_read_again_however_many_others_
 
 
 def test_a_run_may_end_by_a_collection_in_the_middle_of_a_look_at_the_kept_turns() -> None:
-    """A run that nobody holds any more ends wherever its frames are collected, also in the thread that looks."""
+    """A garbage collection that closes an abandoned run calls ``keep`` in the thread it happens in, which may have the
+    lock: it must not wait for itself."""
     looked = threading.Event()
 
     def look() -> None:

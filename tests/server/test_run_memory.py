@@ -29,8 +29,9 @@ async def test_a_run_has_no_stored_turn_any_more_while_its_answer_comes(
             earlier.add(run_id)
             await api.until_run_ends(sid, run_id)
         run_id = (await api.prompt(sid, "go"))["run_id"]
-        while len(provider.requests) < 4:  # noqa: ASYNC110  there is no event for it
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while len(provider.requests) < 4:  # noqa: ASYNC110 - bounded; the provider has no event for a request
+                await asyncio.sleep(0.01)
         assert "Answer 2." in json.dumps(provider.requests[-1].body)
         held = {one.run_id for one in gc.get_objects() if isinstance(one, PastTurn)}
         last.release.set()
