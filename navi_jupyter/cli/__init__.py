@@ -112,7 +112,7 @@ def _bridge(given: argparse.Namespace) -> int:
 
 
 def _archive(given: argparse.Namespace) -> int:
-    from ..store.location import database_path  # late: as above
+    from ..store.sqlite.location import database_path  # late: as above
     from .backup import back_up, configured_database, reported
     from .restoration import restore
 

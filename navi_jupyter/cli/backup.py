@@ -26,11 +26,11 @@ from .. import __version__
 from ..errors import NaviError, StoreDamaged, StoreError, StoreForeign, StoreTooNew
 from ..installation import upgrade_command
 from ..settings import Settings
-from ..store.damage import APPLICATION_ID, refuse_foreign
-from ..store.database_file import SCHEMA_VERSION, migrate
-from ..store.file_state import damage_of, set_closed
-from ..store.location import COMPANIONS, STATE, attachments_folder, check_place, kind_of, real_path
-from ..store.locking import is_busy
+from ..store.sqlite.damage import APPLICATION_ID, refuse_foreign
+from ..store.sqlite.database_file import SCHEMA_VERSION, migrate
+from ..store.sqlite.file_state import damage_of, set_closed
+from ..store.sqlite.location import COMPANIONS, STATE, attachments_folder, check_place, kind_of, real_path
+from ..store.sqlite.locking import is_busy
 from ..text import printable
 
 FORMAT, FORMAT_VERSION = "navi-backup", 1
@@ -54,7 +54,7 @@ def configured_settings() -> Settings:
 
 def configured_database() -> tuple[Path, bool]:
     """The path of the database, and whether one process alone uses it."""
-    from ..store.location import database_path  # late, as above
+    from ..store.sqlite.location import database_path  # late, as above
 
     settings = configured_settings()
     return database_path(settings.database_url).absolute(), settings.database_single_process

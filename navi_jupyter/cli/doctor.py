@@ -141,7 +141,7 @@ MOVE = "set NAVI_DATABASE_URL (or c.NaviExtension.database_url) to sqlite:////<a
 def database() -> Iterator[Finding]:
     """The database that a server started here would use."""
     # Late: as in configured_database.
-    from ..store.location import check_place
+    from ..store.sqlite.location import check_place
 
     path, single_process = configured_database()
     try:
@@ -158,9 +158,9 @@ def database() -> Iterator[Finding]:
 
 def _existing(path: Path) -> Finding:
     """The file that exists, opened read-only."""
-    from ..store.damage import APPLICATION_ID, notice
-    from ..store.database_file import REWRITTEN_BYTES, SCHEMA_VERSION
-    from ..store.file_state import damage_of
+    from ..store.sqlite.damage import APPLICATION_ID, notice
+    from ..store.sqlite.database_file import REWRITTEN_BYTES, SCHEMA_VERSION
+    from ..store.sqlite.file_state import damage_of
 
     # Reading makes companion files. Without a -wal file no server has it open, and immutable=1 prevents them.
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
@@ -199,8 +199,8 @@ def _existing(path: Path) -> Finding:
 
 def _folder(path: Path, *, single_process: bool) -> Finding:
     """Whether a new database can be created in the folder, tried with a file of our own: written, locked, migrated."""
-    from ..store.database_file import prepare
-    from ..store.location import COMPANIONS, STATE, file_system_of
+    from ..store.sqlite.database_file import prepare
+    from ..store.sqlite.location import COMPANIONS, STATE, file_system_of
 
     folder = next(parent for parent in path.resolve().parents if parent.exists())
     found = file_system_of(folder)

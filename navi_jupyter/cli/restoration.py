@@ -26,9 +26,9 @@ from typing import IO, Any
 
 from ..errors import StoreBusy, StoreDamaged, StoreError, StoreTooNew
 from ..installation import upgrade_command
-from ..store.damage import refuse_foreign
-from ..store.database_file import SCHEMA_VERSION
-from ..store.location import STATE, attachments_folder, check_place, kind_of, real_path
+from ..store.sqlite.damage import refuse_foreign
+from ..store.sqlite.database_file import SCHEMA_VERSION
+from ..store.sqlite.location import STATE, attachments_folder, check_place, kind_of, real_path
 from .backup import (
     ATTACHMENTS,
     DATABASE,

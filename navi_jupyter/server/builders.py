@@ -58,11 +58,11 @@ from ..ports.transactions import Server
 from ..scheduling.scheduler import Scheduler
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
-from ..store.location import database_path
+from ..store.database import Database
+from ..store.engines import open_database
 from ..store.memory import FactStore, PreferenceStore
 from ..store.notebooks.edits import NotebookEditStore
-from ..store.notices import ResultStore, SqliteNotices
-from ..store.sqlite import SqliteStore
+from ..store.notices import ResultStore, StoredNotices
 from ..telemetry.spans import traced
 from ..triggers.watcher import Watcher
 from .identity import connection_file
@@ -77,7 +77,7 @@ log = get_logger("server")
 class Stores:
     """The database, and what else is kept in it or beside it."""
 
-    sessions: SqliteStore
+    sessions: Database
     memory: FactStore
     preferences: PreferenceStore
     attachments: AttachmentStore
@@ -87,8 +87,7 @@ class Stores:
 
 async def build_store(settings: Settings) -> Stores:
     """Open, which creates or migrates the tables. Raises StoreError and its kinds when the database cannot be used."""
-    path = database_path(settings.database_url)
-    store = await SqliteStore.open(path, single_process=settings.database_single_process)
+    store = await open_database(settings.database_url, single_process=settings.database_single_process)
     return Stores(
         sessions=store,
         memory=FactStore(store, max_facts_per_user=settings.max_facts_per_user),
@@ -162,7 +161,7 @@ class Workspace:
         """Functions of the kernels' users: a source of tools."""
 
     def carry_ids(
-        self, store: SqliteStore, *, saved: Callable[[str, str], Awaitable[None]], save_transcripts: bool
+        self, store: Database, *, saved: Callable[[str, str], Awaitable[None]], save_transcripts: bool
     ) -> Callable[[], None]:
         """Have each save of a notebook carry the id of its session; ends with a call of what is returned."""
         if self._jupyter is None or self.notebooks is None:
@@ -361,7 +360,7 @@ def build_notifications(settings: Settings, stores: Stores, jupyter: JupyterServ
     serverapp = jupyter.settings.get("serverapp") if jupyter else None
     return NotificationService(
         stores.sessions,
-        SqliteNotices(stores.sessions),
+        StoredNotices(stores.sessions),
         TargetFiles(jupyter_config_path, check=check, check_webhook=check_webhook),
         AppriseSender(allow_private=allow_private),
         clock=SystemClock(),

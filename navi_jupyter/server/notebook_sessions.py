@@ -29,7 +29,7 @@ from ..model.sessions import USER, NotebookLinkState, Session, SessionCreate, Se
 from ..orchestrator.session_directory import SessionDirectory
 from ..ports.jupyter import NO_CELL, NotebookLink, NotebookMark
 from ..ports.transactions import SessionTx
-from ..store.sqlite import SqliteStore
+from ..store.database import Database
 from .wire.sessions import FoundSession, SessionFind
 
 log = get_logger("notebooks")
@@ -44,7 +44,7 @@ class NotebookSessions:
     def __init__(
         self,
         directory: SessionDirectory,
-        store: SqliteStore,
+        store: Database,
         notebooks: NotebookService | None,
         jupyter: JupyterServices | None,
         links: NotebookLinks | None,

@@ -39,9 +39,9 @@ from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
+from ..store.database import Database
 from ..store.memory import FactStore
 from ..store.read_marks import Marked, ReadMarks
-from ..store.sqlite import SqliteStore
 from ..text import IMAGE_TYPES
 from ..triggers.watcher import Watcher
 from .bodies import parse
@@ -85,7 +85,7 @@ class SessionServices:
 
     settings: Settings
     orchestrator: Orchestrator
-    store: SqliteStore
+    store: Database
     attachments: AttachmentStore
     memory: FactStore
     read_marks: ReadMarks

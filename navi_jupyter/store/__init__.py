@@ -1,1 +1,1 @@
-"""SQLite behind the store ports."""
+"""The store behind the ports: its SQL, and the engines that it is performed by."""

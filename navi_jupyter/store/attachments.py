@@ -1,32 +1,28 @@
-"""Attachments: content in files beside the database, everything else in it.
+"""Attachments: what is known of each, in the database; their content is where ``blobs`` keeps it.
 
-Implements :class:`navi_jupyter.ports.agent.Attachments`. A file's name is its content's hash, so it is never rewritten;
-it is there before its row is, and goes after it. Not responsible for who may see one (``owner`` is what the server
-authenticated) nor for what a model takes.
+Implements :class:`navi_jupyter.ports.agent.Attachments`. Not responsible for who may see one (``owner`` is what the
+server authenticated) nor for what a model takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
-import contextlib
 import hashlib
-import os
 import re
-import sqlite3
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from ..clock import now
 from ..errors import AttachmentNotFound, AttachmentRefused, LimitReached, StoreError
 from ..log_setup import get_logger
 from ..model.attachments import Attachment
 from ..model.base import new_id
-from .location import attachments_folder
+from .blobs import BlobKey, owner_key
+from .database import Database, Transaction
 from .rows import from_micros, to_micros
-from .sqlite import SqliteStore, Transaction
+from .statements import Row
 
 log = get_logger("store")
 
@@ -36,9 +32,9 @@ _STRAY_AFTER = timedelta(hours=1)  # how long a file stays that has no row: its 
 
 
 class AttachmentStore:
-    def __init__(self, store: SqliteStore, *, max_bytes: int = 20 * 2**20, max_bytes_per_user: int = 2**30) -> None:
+    def __init__(self, store: Database, *, max_bytes: int = 20 * 2**20, max_bytes_per_user: int = 2**30) -> None:
         self._store = store
-        self._folder = attachments_folder(store.path)
+        self._blobs = store.blobs
         self.max_bytes = max_bytes
         self._max_bytes_per_user = max_bytes_per_user
         self._reading = asyncio.Semaphore(READ_AT_ONCE)
@@ -50,9 +46,9 @@ class AttachmentStore:
         if (failure := await self._store.failure()) is not None:
             raise failure  # before there is a file that no row will name
         try:
-            await asyncio.to_thread(self._write, attachment, content)
+            await self._blobs.put(_key_of(attachment), content, draft=attachment.id)
         except OSError as error:
-            log.error("attachment_not_stored", folder=str(self._folder), error=error.strerror)
+            log.error("attachment_not_stored", place=self._blobs.place, error=error.strerror)
             raise StoreError(
                 f"{attachment.name} cannot be stored ({error.strerror or error}). Check the free space and the"
                 " permissions of the folder that has Navi's database, and try again."
@@ -97,13 +93,16 @@ class AttachmentStore:
         try:
             # Whole in memory before it is known whether there is room for the answer: so only some at once.
             async with self._reading:
-                return await asyncio.to_thread(self._path(attachment).read_bytes)
+                content = await self._blobs.get(_key_of(attachment))
         except OSError as error:
             log.error("attachment_unreadable", attachment_id=attachment_id, error=error.strerror)
-            raise AttachmentNotFound(f"The content of the attachment {attachment.name} is gone.") from None
+            content = None
+        if content is None:
+            raise AttachmentNotFound(f"The content of the attachment {attachment.name} is gone.")
+        return content
 
     async def sweep(self, *, at: datetime | None = None) -> int:
-        """Remove what no session shows any more, and files without a row; how many rows went."""
+        """Remove what no session shows any more, and content without a row; how many rows went."""
         before = (at or now()) - UNUSED_AFTER
 
         async def unit(tx: Transaction) -> int:
@@ -115,8 +114,8 @@ class AttachmentStore:
 
         removed = await self._store.write(unit)
         rows = await self._store.fetch_all("SELECT DISTINCT owner, sha256 FROM attachments")
-        known = {(_folder_of(row["owner"]), row["sha256"]) for row in rows}
-        await asyncio.to_thread(self._remove_strays, known, (at or now()) - _STRAY_AFTER)
+        known = {(owner_key(row["owner"]), row["sha256"]) for row in rows}
+        await self._blobs.remove_strays(known, before=(at or now()) - _STRAY_AFTER)
         return removed
 
     @staticmethod
@@ -165,35 +164,6 @@ class AttachmentStore:
             created_at=now(),
         )
 
-    def _path(self, attachment: Attachment) -> Path:
-        return self._folder / _folder_of(attachment.owner) / attachment.sha256
-
-    def _write(self, attachment: Attachment, content: bytes) -> None:
-        """Whole or not at all, and on the disk before the row that names it is."""
-        path = self._path(attachment)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size == len(content):
-            os.utime(path)  # so that a sweep of strays leaves it alone until its row is there
-            return
-        draft = path.with_name(f".{attachment.id}")
-        try:
-            with open(draft, "xb", opener=_private) as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            with contextlib.suppress(OSError):  # a disk that is read-only by now
-                draft.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-
-    def _remove_strays(self, known: set[tuple[str, str]], before: datetime) -> None:
-        for path in self._folder.glob("*/*"):
-            with contextlib.suppress(OSError):
-                old = path.stat().st_mtime < before.timestamp()
-                if old and (path.parent.name, path.name) not in known:
-                    path.unlink()
-
 
 _ENDINGS = {
     "image/png": "png",
@@ -205,23 +175,8 @@ _ENDINGS = {
 }
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last through a power cut, where a folder can be synced."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _folder_of(owner: str) -> str:
-    """A user name may be anything; a folder's may not."""
-    return hashlib.sha256(owner.encode()).hexdigest()[:32]
+def _key_of(attachment: Attachment) -> BlobKey:
+    return owner_key(attachment.owner), attachment.sha256
 
 
 def _clean(name: str | None) -> str | None:
@@ -258,7 +213,7 @@ async def _use(tx: Transaction, session_id: str, attachment_ids: Sequence[str]) 
         )
 
 
-def _attachment_of(row: sqlite3.Row) -> Attachment:
+def _attachment_of(row: Row) -> Attachment:
     return Attachment(
         id=row["id"],
         owner=row["owner"],

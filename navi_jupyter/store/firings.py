@@ -6,7 +6,6 @@ Not responsible for what the transitions mean: that is ``scheduling.decisions``.
 from __future__ import annotations
 
 import json
-import sqlite3
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,6 @@ from ..model.sessions import Run, RunStatus
 from ..ports.agent import Unrun
 from ..ports.recalls import Claimed, FiringState
 from ..ports.transactions import off_loop
-from .connection import Readers, Statements
 from .rows import (
     FIRING_COLUMNS,
     FIRING_NAMES,
@@ -37,6 +35,7 @@ from .rows import (
     run_of,
     to_micros,
 )
+from .statements import Readers, Row, Statements
 
 T = TypeVar("T")
 LAST = 2**62  # After all numbers and times: where a list without a cursor begins.
@@ -95,7 +94,7 @@ def json_list(values: Iterable[str]) -> str:
     return json.dumps(list(values))
 
 
-async def decoded(rows: Sequence[sqlite3.Row], decode: Callable[[Iterable[Any]], T]) -> list[T]:
+async def decoded(rows: Sequence[Row], decode: Callable[[Iterable[Any]], T]) -> list[T]:
     """The rows as values; many of them are decoded off the event loop."""
     if len(rows) < _MANY:
         return [decode(row) for row in rows]
@@ -351,7 +350,7 @@ class FiringReads(Readers):
         await self.write(lambda tx: tx.change(text, values), durable=True)
 
 
-async def _with_recalls(view: Statements, rows: Sequence[sqlite3.Row]) -> Sequence[Claimed]:
+async def _with_recalls(view: Statements, rows: Sequence[Row]) -> Sequence[Claimed]:
     """Each firing with its recall, the oldest first."""
     if not rows:
         return []

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from ..model.runs import AskOption, CallDetail, Interrupt, InterruptKind, InterruptStatus
 from ..ports.store import Paused
-from .connection import Readers, Statements
 from .prompts import WAITS
 from .rows import from_micros, optional_instant, optional_micros, to_micros
+from .statements import Readers, Row, Statements
 
 _COLUMNS = (
     "id, session_id, run_id, kind, message, tool_call_id, tool, args, response_schema, subagent_run_id, durable,"
@@ -30,7 +29,7 @@ _READY = (
 _EXPIRED = "FROM interrupts WHERE status = 'open' AND expires_at IS NOT NULL AND expires_at <= ? AND durable = 1"
 
 
-def interrupt_of(row: sqlite3.Row) -> Interrupt:
+def interrupt_of(row: Row) -> Interrupt:
     """A row of ``interrupts``."""
     return Interrupt(
         id=row["id"],

@@ -8,7 +8,6 @@ Not responsible for which facts a model reads.
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Sequence
 from typing import Literal, cast
 
@@ -16,8 +15,9 @@ from ..clock import now
 from ..errors import FactNotFound, InvalidRequest, LimitReached
 from ..model.attachments import Fact
 from ..model.base import new_id
+from .database import Database, Transaction
 from .rows import from_micros, to_micros
-from .sqlite import SqliteStore, Transaction
+from .statements import Row
 
 LONGEST = 4000  # characters of a fact
 _WORD = re.compile(r"\w+", re.UNICODE)
@@ -28,7 +28,7 @@ _LAST = 2**62
 class PreferenceStore:
     """What users have chosen for all sessions to come."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
 
     async def model(self, owner: str) -> str | None:
@@ -57,7 +57,7 @@ class PreferenceStore:
 
 
 class FactStore:
-    def __init__(self, store: SqliteStore, *, max_facts_per_user: int = 1000) -> None:
+    def __init__(self, store: Database, *, max_facts_per_user: int = 1000) -> None:
         self._store = store
         self._limit = max_facts_per_user
 
@@ -174,7 +174,7 @@ def _unknown(fact_id: str) -> FactNotFound:
     return FactNotFound(f"There is no fact {fact_id[:100]} in your memory.")
 
 
-def _fact_of(row: sqlite3.Row) -> Fact:
+def _fact_of(row: Row) -> Fact:
     return Fact(
         id=row["id"],
         owner=row["owner"],

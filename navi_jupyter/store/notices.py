@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -15,9 +14,10 @@ from ..model.sessions import RunStatus
 from ..ports.jobs import JobResult
 from ..ports.notifications import EventKind, Held, Notice, TargetRecord
 from ..ports.recalls import Claimed
+from .database import Database, Transaction
 from .firings import number_of
 from .rows import from_micros, load_messages, optional_instant, run_of, to_micros
-from .sqlite import SqliteStore, Transaction
+from .statements import Row
 
 _IN = "IN (SELECT value FROM json_each(?))"
 _SAID = "n.target || ': ' || n.error || iif(n.attempts > 1, ' (tried ' || n.attempts || ' times)', '')"
@@ -59,10 +59,10 @@ _RECORDS = (
 )
 
 
-class SqliteNotices:
+class StoredNotices:
     """Implements :class:`navi_jupyter.ports.notifications.NoticeStore`."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
 
     async def add(self, claimed: Sequence[tuple[Claimed, Sequence[str]]], *, now: datetime) -> None:
@@ -120,7 +120,7 @@ class SqliteNotices:
 
     async def take(self, *, by: str, now: datetime, until: datetime, limit: int) -> Sequence[Notice]:
 
-        async def unit(tx: Transaction) -> list[sqlite3.Row]:
+        async def unit(tx: Transaction) -> list[Row]:
             taken = await tx.all(
                 "UPDATE notices SET due_at = ?, taken_by = ? WHERE number IN (SELECT number FROM notices"
                 " WHERE status = 'pending' AND due_at <= ? ORDER BY due_at, number LIMIT ?) RETURNING number",
@@ -134,7 +134,7 @@ class SqliteNotices:
 
     async def attempt(self, numbers: Iterable[int], *, by: str, until: datetime) -> Sequence[int]:
 
-        async def unit(tx: Transaction) -> list[sqlite3.Row]:
+        async def unit(tx: Transaction) -> list[Row]:
             return await tx.all(
                 f"UPDATE notices SET attempts = attempts + 1, due_at = ? WHERE number {_IN} AND {_MINE}"
                 " RETURNING number",
@@ -210,7 +210,7 @@ async def _waiting(tx: Transaction, target: str) -> int:
     return 0 if row is None else int(row["n"])
 
 
-def _ended_row(kind: str, row: sqlite3.Row, target: str, now: datetime, most: int, *, full: bool) -> tuple[object, ...]:
+def _ended_row(kind: str, row: Row, target: str, now: datetime, most: int, *, full: bool) -> tuple[object, ...]:
     """The values of :data:`_ADD_ENDED`."""
     about = (row["id"], None) if kind == "firing" else (None, row["id"])
     at = to_micros(now)
@@ -218,7 +218,7 @@ def _ended_row(kind: str, row: sqlite3.Row, target: str, now: datetime, most: in
     return (*about, row["owner"], target, at, *end)
 
 
-def _record_of(row: sqlite3.Row) -> TargetRecord:
+def _record_of(row: Row) -> TargetRecord:
     return TargetRecord(
         waiting=row["waiting"],
         sent=row["sent"],
@@ -228,7 +228,7 @@ def _record_of(row: sqlite3.Row) -> TargetRecord:
     )
 
 
-def _notice_of(row: sqlite3.Row) -> Notice:
+def _notice_of(row: Row) -> Notice:
     policy: Mapping[str, object] = {} if row["policy"] is None else json.loads(row["policy"])
     quiet = policy.get("quiet")
     run = None if row["id"] is None else run_of(row)
@@ -275,7 +275,7 @@ _PATH = "json_extract(run, '$.path')"
 class ResultStore:
     """The dated copies that recalls' notebooks have made. Implements :class:`navi_jupyter.ports.jobs.JobResults`."""
 
-    def __init__(self, database: SqliteStore) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, recall_id: str, run_id: str, path: str, *, at: datetime) -> None:
@@ -327,7 +327,7 @@ class ResultStore:
         await self._database.write(unit, durable=True)
 
 
-def _result_of(row: sqlite3.Row) -> JobResult:
+def _result_of(row: Row) -> JobResult:
     return JobResult(
         number=row["number"],
         run_id=row["run_id"],

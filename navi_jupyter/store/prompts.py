@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from ..model.sessions import Run, RunStatus
 from ..ports.agent import PastTurn, PromptPart
 from ..ports.store import RunBeginning
 from ..ports.transactions import BeforeCommand, QueuedPrompt
-from .connection import Readers, Statements
 from .rows import dump_parts, from_micros, load_messages, load_parts, run_of, session_of, to_micros
+from .statements import Readers, Row, Statements
 
 FINISHED_TURNS = "ended_at IS NOT NULL AND started_at IS NOT NULL"
 """Runs that were a turn of the conversation; not those that were withdrawn or merged into another."""
@@ -186,7 +185,7 @@ class _KnownTurns:
         return self._sessions.get(session_id) or _SessionTurns({})
 
     def keep(
-        self, session_id: str, known: _SessionTurns, rows: Sequence[sqlite3.Row], read: Sequence[PastTurn]
+        self, session_id: str, known: _SessionTurns, rows: Sequence[Row], read: Sequence[PastTurn]
     ) -> Mapping[str, PastTurn]:
         """All of a session, with those that were read now. Sessions that were read the longest time ago make room."""
         turns = {**known.turns, **{turn.run_id: turn for turn in read}} if read else known.turns
@@ -248,18 +247,18 @@ class PromptReads(Readers):
         return [row["session_id"] for row in rows]
 
 
-def _shown_of(row: sqlite3.Row | None) -> ShownNotebook | None:
+def _shown_of(row: Row | None) -> ShownNotebook | None:
     if row is None:
         return None
     notebook = ClientNotebook.model_validate_json(row["notebook"])
     return ShownNotebook(notebook=notebook, at=from_micros(row["at"]))
 
 
-def _queued_of(row: sqlite3.Row) -> QueuedPrompt:
+def _queued_of(row: Row) -> QueuedPrompt:
     return QueuedPrompt(run=run_of(row), mode=row["mode"], user_id=row["user_id"], parts=load_parts(row))
 
 
-def _turns_of(rows: Sequence[sqlite3.Row]) -> list[PastTurn]:
+def _turns_of(rows: Sequence[Row]) -> list[PastTurn]:
     turns: list[PastTurn] = []
     for row in rows:
         parts = load_parts(row)

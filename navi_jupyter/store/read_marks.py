@@ -6,7 +6,6 @@ Not responsible for what else follows when a user sees a session: that is for th
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +13,9 @@ from datetime import datetime
 from ..errors import SessionNotFound
 from ..events import Draft, session_event
 from ..model.sessions import SYSTEM, Run, Session
+from .database import Database, Transaction
 from .rows import to_micros
-from .sqlite import SqliteStore, Transaction
+from .statements import Row
 
 _UNREAD_RUNS = (
     "(SELECT count(*) FROM runs WHERE session_id = s.id AND last_seq > coalesce(m.seq, 0)"
@@ -61,7 +61,7 @@ class ReadMarks:
     """A run is unread when it ended after what its session's owner has seen, and the user did not wait for it: a
     recall or Navi itself began it, the session had no follower when it ended, or the end of its server cut it."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
 
     async def mark(self, session_id: str, *, owner: str, seq: int, at: datetime) -> Marked:
@@ -111,7 +111,7 @@ async def _unread(tx: Transaction, session_id: str, owner: str) -> int:
     return _counts(await tx.all(_COUNT, (json.dumps([session_id]), owner))).get(session_id, 0)
 
 
-def _counts(rows: Iterable[sqlite3.Row]) -> dict[str, int]:
+def _counts(rows: Iterable[Row]) -> dict[str, int]:
     return {row["id"]: row["unread"] for row in rows}
 
 

@@ -6,7 +6,6 @@ Not responsible for what the transitions mean: that is ``scheduling.decisions``;
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +14,6 @@ from ..model.recalls import Recall
 from ..model.sessions import Run
 from ..ports.recall_overview import OpenRecall, OverviewEntry, OverviewRows
 from ..ports.recalls import Absence, FiringState, RecallAudit, RecallState, Seen
-from .connection import Statements
 from .firings import (
     CLAIMED,
     IN,
@@ -52,6 +50,7 @@ from .rows import (
     schedule_and_policy,
     to_micros,
 )
+from .statements import Row, Statements
 
 _OPEN_RECALL = "('pending', 'running', 'paused')"
 _OVERDUE = timedelta(seconds=60)
@@ -256,7 +255,7 @@ def _open_recall(row: Any) -> OpenRecall:
     return OpenRecall(recall=recall_of(row), session_title=row["session_title"])
 
 
-def _entry_of(row: sqlite3.Row) -> OverviewEntry:
+def _entry_of(row: Row) -> OverviewEntry:
     return OverviewEntry(
         firing=firing_state_of([row[name] for name in FIRING_NAMES]).firing,
         title=row["title"],
@@ -386,7 +385,7 @@ class RecallReads(OverviewReads):
         return row is not None
 
 
-def _seen_of(row: sqlite3.Row | None) -> Seen:
+def _seen_of(row: Row | None) -> Seen:
     """The row of ``_SEEN``."""
     if row is None:
         return Seen()

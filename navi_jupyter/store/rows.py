@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -31,6 +30,7 @@ from ..model.sessions import (
 from ..ports.agent import Message, PromptPart, ToolCall
 from ..ports.recalls import FiringState, RecallState
 from ..ports.transactions import Server
+from .statements import Row
 
 T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ def optional_instant(micros: int | None) -> datetime | None:
     return None if micros is None else _EPOCH + timedelta(0, 0, micros)
 
 
-def session_of(row: sqlite3.Row) -> Session:
+def session_of(row: Row) -> Session:
     """A row of ``sessions``."""
     return Session(
         id=row["id"],
@@ -98,7 +98,7 @@ def offer_of(text: str | None) -> AgentOffer | None:
         return None
 
 
-def run_of(row: sqlite3.Row) -> Run:
+def run_of(row: Row) -> Run:
     """A row of ``runs``."""
     code, status = row["error_code"], RunStatus(row["status"])
     # One pair of columns for both: a run that completed has no failure, and no other has a notice.
@@ -127,7 +127,7 @@ def run_of(row: sqlite3.Row) -> Run:
     )
 
 
-def server_of(row: sqlite3.Row) -> Server:
+def server_of(row: Row) -> Server:
     """A row of ``servers``."""
     return Server(id=row["id"], host=row["host"], pid=row["pid"], pid_started=row["pid_started"])
 
@@ -152,7 +152,7 @@ def _part_row(part: PromptPart) -> dict[str, Any]:
     return row
 
 
-def load_parts(row: sqlite3.Row) -> tuple[PromptPart, ...]:
+def load_parts(row: Row) -> tuple[PromptPart, ...]:
     """The prompts of a row of ``runs``; where it has no ``parts``, its prompt alone."""
     if row["parts"] is None:
         return (PromptPart(command_id=row["command_id"], text=row["prompt"]),)
@@ -236,7 +236,7 @@ def _schedule(text: str) -> Schedule:
     return _SCHEDULES.validate_json(text)
 
 
-def recall_of(row: sqlite3.Row) -> Recall:
+def recall_of(row: Row) -> Recall:
     """A row of ``recalls`` with all its columns."""
     return recall_state_of([row[name] for name in RECALL_NAMES]).recall
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,10 +13,10 @@ from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Usage
 from ..ports.agent import Message
 from ..ports.store import TranscriptSlice
 from ..ports.transactions import DEFAULT_LEASE, EndedRun, RunOwner, Server
-from .connection import Statements
 from .log.compaction import CompactionReads
 from .prompts import FINISHED_TURNS
 from .rows import dump_messages, from_micros, load_messages, run_of, server_of, to_micros
+from .statements import Row, Statements, marks
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 ACTIVE = "('running', 'waiting')"
@@ -260,7 +259,7 @@ _SUMS = (
 )
 
 
-def _sum(row: sqlite3.Row | None) -> Usage:
+def _sum(row: Row | None) -> Usage:
     if row is None:
         return Usage()
     counts = {name: int(row[name]) for name in ("input_tokens", "output_tokens", "requests")}
@@ -271,12 +270,7 @@ def _spent(usage: Usage) -> tuple[int, int, int, float | None]:
     return usage.input_tokens, usage.output_tokens, usage.requests, usage.cost
 
 
-def marks(values: Sequence[object]) -> str:
-    """Placeholders for as many values."""
-    return ", ".join("?" * len(values))
-
-
-def messages_of(rows: Sequence[sqlite3.Row]) -> list[Message]:
+def messages_of(rows: Sequence[Row]) -> list[Message]:
     """The messages of finished runs. Not on the event loop: a long session has megabytes of them."""
     return [message for row in rows for message in load_messages(row["transcript"])]
 
@@ -301,9 +295,7 @@ async def read_turns(
     return partial(_slice_of, rows, oldest, limit=last, start=start)
 
 
-def _slice_of(
-    rows: Sequence[sqlite3.Row], oldest: sqlite3.Row | None, *, limit: int, start: _Position | None
-) -> TranscriptSlice:
+def _slice_of(rows: Sequence[Row], oldest: Row | None, *, limit: int, start: _Position | None) -> TranscriptSlice:
     """The last ``limit`` messages of turns, which come newest first, or those before ``start``."""
     taken: list[Message] = []  # newest first
     runs: list[Run] = []

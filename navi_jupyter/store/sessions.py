@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from ..commands import Acceptance
@@ -19,15 +16,15 @@ from ..model.sessions import Run, Session
 from ..ports.jupyter import NotebookLink
 from ..ports.store import SessionSnapshot
 from ..ports.transactions import Server
-from .connection import Readers, Statements
 from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrupt_of
 from .log.compaction import GAP, READ_BYTES, CompactionRows
 from .log.frames import run_frames
 from .prompts import PromptReads, PromptRows
 from .rows import offer_of, optional_micros, recall_of, run_of, server_of, session_of, to_micros
-from .runs import OPEN_RUNS, RunQueries, RunRows, marks, read_turns
+from .runs import OPEN_RUNS, RunQueries, RunRows, read_turns
 from .session_list.listing import SessionListQueries, SessionListRows
 from .session_list.search import SearchReads
+from .statements import Readers, Row, Statements, marks
 
 _SESSION_COLUMNS = frozenset(
     {
@@ -219,11 +216,11 @@ class LinkRows(Statements):
     async def links_below(self, path: str) -> Sequence[NotebookLink]:
         # What begins with the path and '/' is before the path and '0', the character after that one.
         rows = await self.all(
-            f"SELECT {_LINK} FROM sessions WHERE deleted_at IS NULL AND (notebook_path = ?1"
+            f"SELECT {LINK} FROM sessions WHERE deleted_at IS NULL AND (notebook_path = ?1"
             " OR (notebook_path >= ?1 || '/' AND notebook_path < ?1 || '0')) ORDER BY created_at DESC, id DESC",
             (path,),
         )
-        return [_link_of(row) for row in rows]
+        return [link_of(row) for row in rows]
 
 
 class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows, SessionListRows):
@@ -300,36 +297,24 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows, Session
 class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries, SessionListQueries, SearchReads):
     """The session half of what is read. Implements the reads of :class:`navi_jupyter.ports.store.SessionStore`."""
 
-    path: Path  # of the database
-
     async def session(self, session_id: str) -> Session | None:
         row = await self.fetch_one("SELECT * FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
         return None if row is None else session_of(row)
 
     async def link(self, session_id: str) -> NotebookLink | None:
-        row = await self.fetch_one(f"SELECT {_LINK} FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
-        return None if row is None else _link_of(row)
+        row = await self.fetch_one(f"SELECT {LINK} FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
+        return None if row is None else link_of(row)
 
     async def links(
         self, owner: str, *, session_id: str | None = None, path: str | None = None, kernel_id: str | None = None
     ) -> Sequence[NotebookLink]:
         rows = await self.fetch_all(
-            f"SELECT {_LINK} FROM sessions WHERE owner = ? AND deleted_at IS NULL AND (id = ? OR"
+            f"SELECT {LINK} FROM sessions WHERE owner = ? AND deleted_at IS NULL AND (id = ? OR"
             " (notebook_link IS NOT 'earlier' AND (notebook_path = ? OR kernel_id = ?)))"
             " ORDER BY created_at DESC, id DESC",
             (owner, session_id, path, kernel_id),
         )
-        return [_link_of(row) for row in rows]
-
-    def links_now(self, path: str, session_id: str | None) -> Sequence[NotebookLink]:
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
-            db.row_factory = sqlite3.Row
-            rows = db.execute(
-                f"SELECT {_LINK} FROM sessions WHERE (notebook_path = ? OR id = ?) AND deleted_at IS NULL"
-                " ORDER BY created_at DESC, id DESC",
-                (path, session_id),
-            ).fetchall()
-        return [_link_of(row) for row in rows]
+        return [link_of(row) for row in rows]
 
     async def unmarked_paths(self, *, limit: int, made_by: datetime | None = None) -> Sequence[str]:
         rows = await self.fetch_all(
@@ -351,10 +336,16 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries, Sessio
         return [server_of(row) for row in await self.fetch_all("SELECT * FROM servers")]
 
 
-_LINK = "id, owner, notebook_path, notebook_link, kernel_id, fingerprint"
+LINK = "id, owner, notebook_path, notebook_link, kernel_id, fingerprint"
 
 
-def _link_of(row: sqlite3.Row) -> NotebookLink:
+LINKS_NOW = (
+    f"SELECT {LINK} FROM sessions WHERE (notebook_path = ? OR id = ?) AND deleted_at IS NULL"
+    " ORDER BY created_at DESC, id DESC"
+)
+
+
+def link_of(row: Row) -> NotebookLink:
     return NotebookLink(
         session_id=row["id"],
         owner=row["owner"],

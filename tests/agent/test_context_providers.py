@@ -20,7 +20,7 @@ from navi_jupyter.model.recalls import RecallCreate
 from navi_jupyter.ports.agent import ToolContext, Turn
 from navi_jupyter.ports.jupyter import Cell, JupyterAccess, KernelState, Notebook
 from navi_jupyter.store.memory import FactStore
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.support.agent_world import Bench
 
 from .test_tools import Install, install

@@ -26,7 +26,7 @@ from navi_jupyter.model.runs import Effect
 from navi_jupyter.model.sessions import Origin, OriginKind, RunStatus
 from navi_jupyter.ports.agent import Message, PastTurn, ToolCall, ToolContext, Turn
 from navi_jupyter.store.memory import FactStore
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from navi_jupyter.text import fenced, has_fence, inert, inert_line
 from tests.agent.test_subagents import ASSISTANT, Book, Desk
 from tests.agent.test_whole import OPENAI, ended, seen, services, session_of

@@ -141,7 +141,7 @@ async def serve(folder: Path) -> None:  # noqa: C901  all servers side by side, 
     from navi_jupyter.commands import Prompt
     from navi_jupyter.model.sessions import SessionCreate
     from navi_jupyter.orchestrator.orchestrator import Orchestrator
-    from navi_jupyter.store.sqlite import SqliteStore
+    from navi_jupyter.store.sqlite.store import SqliteStore
 
     store = await SqliteStore.open(folder / "navi.db")
     orchestrator = Orchestrator(store, Storm())

@@ -28,7 +28,7 @@ from navi_jupyter.events import TextMessageContent, TextMessageEnd, TextMessageS
 from navi_jupyter.model.sessions import SessionCreate
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.ports.agent import TurnResult
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.benchmarks.measuring import Figures, arguments
 
 OWNER = "local"

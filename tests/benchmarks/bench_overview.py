@@ -24,7 +24,7 @@ from navi_jupyter.model.base import new_id
 from navi_jupyter.model.recalls import Cron, Every, Once, Policy, Recall, RecallStatus
 from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.server.rest.overview import calendar, midnights
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.benchmarks.measuring import Figures, LoopLag, arguments
 from tests.support.scheduler_world import OWNER, TestClock, World
 

@@ -30,7 +30,7 @@ from navi_jupyter.model.sessions import Origin, Session
 from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.benchmarks.measuring import Figures, LoopLag, arguments, collect_as_a_server_does
 
 

@@ -169,7 +169,7 @@ class Navi(Bench):
         return self.folder / "navi.db"
 
     async def add(self, count: int, due: datetime) -> float:
-        from navi_jupyter.store.sqlite import SqliteStore
+        from navi_jupyter.store.sqlite.store import SqliteStore
 
         store = getattr(self, "store", None)
         if store is not None:
@@ -186,7 +186,7 @@ class Navi(Bench):
     @contextlib.asynccontextmanager
     async def begun(self) -> AsyncIterator[None]:
         from navi_jupyter.scheduling.scheduler import Scheduler
-        from navi_jupyter.store.sqlite import SqliteStore
+        from navi_jupyter.store.sqlite.store import SqliteStore
 
         self.store = await SqliteStore.open(self.path)
         submit = Sessions()
@@ -402,7 +402,7 @@ async def added(bench: Bench) -> Found:
 async def _imported(path: Path, count: int) -> float:
     from navi_jupyter.scheduling.bulk import MAX_RECALLS
     from navi_jupyter.scheduling.service import RecallService
-    from navi_jupyter.store.sqlite import SqliteStore
+    from navi_jupyter.store.sqlite.store import SqliteStore
 
     store = await SqliteStore.open(path)
     try:
@@ -422,7 +422,7 @@ async def _imported(path: Path, count: int) -> float:
 
 
 async def _created(path: Path, count: int) -> float:
-    from navi_jupyter.store.sqlite import SqliteStore
+    from navi_jupyter.store.sqlite.store import SqliteStore
 
     store = await SqliteStore.open(path)
     try:

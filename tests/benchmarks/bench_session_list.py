@@ -19,9 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from navi_jupyter.store.database_file import migrate
 from navi_jupyter.store.session_list.index import SearchIndex
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.database_file import migrate
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.benchmarks.measuring import Figures, arguments
 
 WORDS = [f"{stem}{ending}" for stem in ("loss", "rate", "plot", "frame", "model", "cell") for ending in range(300)]

@@ -30,7 +30,7 @@ from navi_jupyter.events import Custom, Draft  # noqa: E402
 from navi_jupyter.model.sessions import SYSTEM, SessionCreate  # noqa: E402
 from navi_jupyter.orchestrator.event_writer import EventWriter  # noqa: E402
 from navi_jupyter.orchestrator.orchestrator import Orchestrator  # noqa: E402
-from navi_jupyter.store.sqlite import SqliteStore  # noqa: E402
+from navi_jupyter.store.sqlite.store import SqliteStore  # noqa: E402
 from tests.benchmarks.measuring import Figures, LoopLag, arguments, in_ms  # noqa: E402
 
 NEIGHBOUR = """
@@ -40,7 +40,7 @@ from navi_jupyter.events import Custom, Draft
 from navi_jupyter.clock import now
 from navi_jupyter.model.sessions import SYSTEM
 from navi_jupyter.ports.transactions import Server
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
     # As every server does: beside one that is known, others look for commits more often.

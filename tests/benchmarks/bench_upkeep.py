@@ -35,7 +35,7 @@ from navi_jupyter.orchestrator.event_log import EventLog
 from navi_jupyter.orchestrator.maintenance import compact
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.store.rows import dump_messages
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.benchmarks.measuring import ROOT, Figures, arguments, percentile
 from tests.support.server import JupyterServer
 

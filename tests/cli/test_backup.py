@@ -27,9 +27,9 @@ from navi_jupyter.cli.backup import back_up
 from navi_jupyter.cli.restoration import _alone, restore
 from navi_jupyter.errors import NaviError, StoreDamaged, StoreError, StoreForeign, StoreTooNew
 from navi_jupyter.store.attachments import AttachmentStore
-from navi_jupyter.store.database_file import SCHEMA_VERSION
-from navi_jupyter.store.location import database_path
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.database_file import SCHEMA_VERSION
+from navi_jupyter.store.sqlite.location import database_path
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.store.test_attachments import png
 from tests.store.test_database_file import session
 from tests.support.server import ROOT, JupyterServer

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.store.database_file import prepare
+from navi_jupyter.store.sqlite.database_file import prepare
 from tests.support.server import ROOT, JupyterServer
 
 SECRET = "sk-this-must-never-be-shown"

@@ -29,7 +29,7 @@ if OFFSET.exists():
     clock.now = now
 
     from navi_jupyter.scheduling import scheduler
-    from navi_jupyter.store import connection
+    from navi_jupyter.store.sqlite import connection
 
     scheduler.SWEEP_SECONDS = 1.0
     connection.BUSY_TIMEOUT_MS = int(os.environ.get("BUSY_TIMEOUT_MS", connection.BUSY_TIMEOUT_MS))

@@ -37,7 +37,7 @@ from navi_jupyter.model.sessions import USER, Run, RunStatus, Session
 from navi_jupyter.ports.agent import ToolContext, tool_context
 from navi_jupyter.ports.jupyter import JupyterAccess
 from navi_jupyter.store.notebooks.edits import NotebookEditStore
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 from .conftest import text_of
 from .test_notebooks import code, loaded, sources, until, write

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from navi_jupyter.notifications.apprise_sender import AppriseSender
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.support.notification_world import World
 
 

@@ -22,7 +22,7 @@ from navi_jupyter.ports.agent import ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.settings import Settings
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from navi_jupyter.events import Event

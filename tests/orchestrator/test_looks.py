@@ -19,7 +19,7 @@ from navi_jupyter.model.sessions import SYSTEM
 from navi_jupyter.orchestrator import maintenance
 from navi_jupyter.orchestrator.servers import Trust, process_started
 from navi_jupyter.settings import ServerLease
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.store.test_writer import count_transactions
 from tests.support.orchestrator_world import World, eventually, world
 

@@ -16,9 +16,9 @@ from navi_jupyter.model.sessions import USER, Run, RunStatus
 from navi_jupyter.orchestrator.transcript import fold_frames
 from navi_jupyter.ports.agent import Message, ToolCall
 from navi_jupyter.store import runs as turns
-from navi_jupyter.store.connection import Statements
+from navi_jupyter.store.database import Transaction
 from navi_jupyter.store.log.frames import READ_EVENTS, JoinedTexts
-from navi_jupyter.store.sqlite import Transaction
+from navi_jupyter.store.statements import Statements
 from tests.support.orchestrator_world import OWNER, world
 
 

@@ -15,7 +15,7 @@ from navi_jupyter.model.recalls import OnceSpec, Policy, RecallCreate
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.support.orchestrator_world import (
     OWNER,
     PATIENCE,

@@ -24,7 +24,7 @@ from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.ports.agent import ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.support.orchestrator_world import OWNER, PATIENCE
 
 Trace = list[tuple[int, str]]

@@ -51,7 +51,7 @@ from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.store import SessionSnapshot
 from navi_jupyter.store import prompts
 from navi_jupyter.store.log.frames import JoinedTexts
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.support.log_reader import Reader
 from tests.support.orchestrator_world import world
 

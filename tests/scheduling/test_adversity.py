@@ -25,7 +25,7 @@ from navi_jupyter.scheduling.decisions import MAX_WAIT, Busy
 from navi_jupyter.scheduling.ledger import Report
 from navi_jupyter.scheduling.outcomes import manual, settle
 from navi_jupyter.scheduling.scheduler import BREATH, LEASE, LONGEST_SLEEP, Scheduler
-from navi_jupyter.store import connection
+from navi_jupyter.store.sqlite import connection
 from tests.support.scheduler_world import OWNER, START, World, world
 
 

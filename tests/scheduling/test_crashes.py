@@ -27,7 +27,7 @@ from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.scheduling.ledger import Report
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.schedules import count
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.support.scheduler_world import OWNER, START, Sessions, World, world
 
 if TYPE_CHECKING:

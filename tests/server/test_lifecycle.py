@@ -20,8 +20,8 @@ from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.lifecycle import Lifecycle
 from navi_jupyter.server.metrics import LoopLag
 from navi_jupyter.settings import Settings
-from navi_jupyter.store import connection, database_file
-from navi_jupyter.store.location import database_path
+from navi_jupyter.store.sqlite import connection, database_file
+from navi_jupyter.store.sqlite.location import database_path
 from tests.conftest import Api, extension_of
 
 UNKNOWN = "sqlite:////dev/null/navi.db"

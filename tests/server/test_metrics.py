@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from navi_jupyter import __version__
 from navi_jupyter.server import metrics
 from navi_jupyter.server.wire.agent import Health
-from navi_jupyter.store.location import database_path
+from navi_jupyter.store.sqlite.location import database_path
 from tests.conftest import Api, extension_of
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -13,7 +13,7 @@ import pytest
 from navi_jupyter import __version__
 from navi_jupyter.server import metrics
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.store.database_file import notice
+from navi_jupyter.store.sqlite.database_file import notice
 from tests.conftest import Api
 
 IN_AN_HOUR = {"kind": "once", "in": "1h"}

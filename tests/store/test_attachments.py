@@ -16,7 +16,7 @@ import pytest
 from navi_jupyter.clock import now
 from navi_jupyter.errors import AttachmentNotFound, AttachmentRefused, LimitReached, StoreError
 from navi_jupyter.store.attachments import AttachmentStore, media_type_of
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 from .test_database_file import session
 

@@ -18,9 +18,10 @@ from navi_jupyter.model.sessions import USER, Run, RunStatus
 from navi_jupyter.orchestrator import maintenance
 from navi_jupyter.orchestrator.maintenance import compact, compact_batch, give_back
 from navi_jupyter.ports.transactions import Foldable
-from navi_jupyter.store import database_file
+from navi_jupyter.store.database import Transaction
 from navi_jupyter.store.log.compaction import _FOLDABLE, _TO_COMPACT, GAP
-from navi_jupyter.store.sqlite import SqliteStore, Transaction
+from navi_jupyter.store.sqlite import database_file
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 from .test_writer import count_transactions, opened
 

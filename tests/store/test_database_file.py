@@ -19,8 +19,8 @@ import pytest
 from navi_jupyter.clock import now
 from navi_jupyter.errors import StoreDamaged, StoreError, StoreForeign, StoreTooNew
 from navi_jupyter.model.sessions import Asker, Session
-from navi_jupyter.store import database_file
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite import database_file
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 
 def session(session_id: str = "s_1") -> Session:
@@ -295,7 +295,7 @@ async def test_a_place_that_can_not_be_written_is_named() -> None:
 async def test_eight_servers_may_start_on_a_new_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "navi.db"
     code = (
-        "import asyncio, sys; from pathlib import Path; from navi_jupyter.store.sqlite import SqliteStore\n"
+        "import asyncio, sys; from pathlib import Path; from navi_jupyter.store.sqlite.store import SqliteStore\n"
         "async def main():\n"
         "    sys.stdin.read()\n"
         "    store = await SqliteStore.open(Path(sys.argv[1]))\n"

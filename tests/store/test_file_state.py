@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from navi_jupyter.errors import NaviError, StoreLocked, StoreReplaced
-from navi_jupyter.store import database_file, sqlite
-from navi_jupyter.store.file_state import CommitRecord, DatabaseFiles, missing_changes
-from navi_jupyter.store.location import FileSystem
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite import database_file
+from navi_jupyter.store.sqlite import store as sqlite
+from navi_jupyter.store.sqlite.file_state import CommitRecord, DatabaseFiles, missing_changes
+from navi_jupyter.store.sqlite.location import FileSystem
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 from .test_database_file import session, sessions_in
 
@@ -245,7 +246,7 @@ async def test_a_link_that_leads_to_another_file_now_has_replaced_the_database(t
 async def test_two_servers_on_one_file_both_notice(tmp_path: Path) -> None:
     path = tmp_path / "navi.db"
     code = (
-        "import asyncio, sys; from pathlib import Path; from navi_jupyter.store.sqlite import SqliteStore\n"
+        "import asyncio, sys; from pathlib import Path; from navi_jupyter.store.sqlite.store import SqliteStore\n"
         "async def main():\n"
         "    store = await SqliteStore.open(Path(sys.argv[1]))\n"
         "    print('open', flush=True)\n"
@@ -326,7 +327,7 @@ def test_to_look_at_the_files_takes_a_few_microseconds(tmp_path: Path) -> None:
 # --- opened without what was committed
 
 _WORK = (
-    "import asyncio, os, sys; from pathlib import Path; from navi_jupyter.store.sqlite import SqliteStore\n"
+    "import asyncio, os, sys; from pathlib import Path; from navi_jupyter.store.sqlite.store import SqliteStore\n"
     "from tests.store.test_database_file import session\n"
     "async def main():\n"
     "    store = await SqliteStore.open(Path(sys.argv[1]))\n"

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from navi_jupyter.errors import StoreError, StoreForeign, StoreLocked
-from navi_jupyter.store import database_file, locking
-from navi_jupyter.store.location import FileSystem, database_path, file_system_of, mounted_at, mounts_of
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite import database_file, locking
+from navi_jupyter.store.sqlite.location import FileSystem, database_path, file_system_of, mounted_at, mounts_of
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -240,7 +240,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 _OPEN = (
     "import asyncio, os, sys; from pathlib import Path; from navi_jupyter.errors import NaviError\n"
-    "from navi_jupyter.store.sqlite import SqliteStore\n"
+    "from navi_jupyter.store.sqlite.store import SqliteStore\n"
     "async def main():\n"
     "    store = await SqliteStore.open(Path(sys.argv[1]))\n"
     "    await store.close()\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from navi_jupyter.errors import FactNotFound, InvalidRequest, LimitReached
 from navi_jupyter.store.memory import FactStore, full_text_query
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 
 @asynccontextmanager

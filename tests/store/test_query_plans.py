@@ -28,13 +28,14 @@ from navi_jupyter.ports.recalls import Absence, Claimed, FiringState, RecallStat
 from navi_jupyter.ports.session_list import SessionFilter
 from navi_jupyter.ports.transactions import Foldable, Server
 from navi_jupyter.store.attachments import AttachmentStore
+from navi_jupyter.store.database import Transaction
 from navi_jupyter.store.memory import FactStore, PreferenceStore
 from navi_jupyter.store.notebooks.edits import NotebookEditStore
-from navi_jupyter.store.notices import ResultStore, SqliteNotices
+from navi_jupyter.store.notices import ResultStore, StoredNotices
 from navi_jupyter.store.read_marks import ReadMarks
 from navi_jupyter.store.rows import RECALL_COLUMNS
 from navi_jupyter.store.session_list.index import SearchIndex
-from navi_jupyter.store.sqlite import SqliteStore, Transaction
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 SMALL = {
     "servers": "a row for each server that is running",
@@ -258,7 +259,7 @@ async def test_no_statement_reads_a_whole_table_that_grows(tmp_path: Path, state
 
             with suppress(Exception):
                 await store.write(unit)
-        makers = (AttachmentStore, FactStore, PreferenceStore, NotebookEditStore, ResultStore, SqliteNotices, ReadMarks)
+        makers = (AttachmentStore, FactStore, PreferenceStore, NotebookEditStore, ResultStore, StoredNotices, ReadMarks)
         for owner in [*(make(store) for make in makers), SearchIndex(store), store]:
             for name in methods(type(owner)):
                 before = statements.total()

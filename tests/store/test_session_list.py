@@ -20,11 +20,12 @@ from navi_jupyter.model.sessions import USER, Run, RunStatus, Session, TitleSour
 from navi_jupyter.orchestrator.session_list.retention import remove_session
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.session_list import SessionFilter
-from navi_jupyter.store import database_file
+from navi_jupyter.store.database import Transaction
 from navi_jupyter.store.session_list.index import SearchIndex
 from navi_jupyter.store.session_list.listing import PIECE_ROWS
 from navi_jupyter.store.session_list.search import match_expression
-from navi_jupyter.store.sqlite import SqliteStore, Transaction
+from navi_jupyter.store.sqlite import database_file
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 START = datetime(2026, 11, 20, 9, tzinfo=UTC)
 

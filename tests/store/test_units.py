@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from navi_jupyter.errors import SessionNotFound, StoreError
-from navi_jupyter.store import connection, sqlite
-from navi_jupyter.store.connection import Statements
-from navi_jupyter.store.sqlite import SqliteStore, Transaction
+from navi_jupyter.store.database import Transaction
+from navi_jupyter.store.sqlite import connection
+from navi_jupyter.store.sqlite import store as sqlite
+from navi_jupyter.store.sqlite.store import SqliteStore
+from navi_jupyter.store.statements import Statements
 
 from .test_writer import draft, locked_by_another, opened
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.store.sqlite import SqliteStore, Transaction
+from navi_jupyter.store.database import Transaction
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.orchestrator import test_commands, test_follow, test_interrupted, test_modes, test_pauses
 from tests.scheduling import test_edges, test_planning, test_policies, test_scheduler
 

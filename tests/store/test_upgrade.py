@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from navi_jupyter.model.sessions import Usage
-from navi_jupyter.store import database_file
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite import database_file
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 
 async def test_sessions_runs_and_waiting_prompts_of_version_1_are_read_by_this_one(tmp_path: Path) -> None:

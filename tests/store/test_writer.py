@@ -21,8 +21,9 @@ from navi_jupyter.clock import now
 from navi_jupyter.errors import NaviError, SessionNotFound, StoreError
 from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.sessions import SYSTEM
-from navi_jupyter.store import connection
-from navi_jupyter.store.sqlite import SqliteStore, Transaction
+from navi_jupyter.store.database import Transaction
+from navi_jupyter.store.sqlite import connection
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 from .test_database_file import session
 

@@ -18,8 +18,8 @@ from navi_jupyter.notifications.targets import TargetFiles
 from navi_jupyter.notifications.webhook_sender import WebhookSender
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.recalls import FiringState, RecallState
-from navi_jupyter.store.notices import SqliteNotices
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.notices import StoredNotices
+from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.support.scheduler_world import OWNER, START, TestClock
 from tests.support.warm_sender import WARM
 
@@ -32,7 +32,7 @@ class World:
     def __init__(self, store: SqliteStore, directory: Path) -> None:
         self.store = store
         self.clock = TestClock()
-        self.notices = SqliteNotices(store)
+        self.notices = StoredNotices(store)
         self.directory = directory
         self.service = self.new_service()
         self.session_id = new_id("s")

@@ -327,7 +327,7 @@ async def obey(conductor: Any, store: Any, command: Message) -> None:
 async def serve(folder: Path, lease: float) -> None:
     from navi_jupyter.orchestrator import orchestrator
     from navi_jupyter.settings import ServerLease, Settings
-    from navi_jupyter.store.sqlite import SqliteStore
+    from navi_jupyter.store.sqlite.store import SqliteStore
 
     terms = ServerLease(duration=lease, trust=lease * 25 / 30, renewed_every=lease / 6)
     store = await SqliteStore.open(folder / "navi.db")

@@ -33,7 +33,7 @@ from navi_jupyter.orchestrator.session_directory import SessionView
 from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.settings import Limits, Settings
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 from navi_jupyter.text import approval_words
 
 OWNER = "local"

@@ -19,7 +19,7 @@ from navi_jupyter.model.recalls import Recall, RecallCreate
 from navi_jupyter.model.sessions import Failure, Origin, Run, RunStatus, Session
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from ...ports.transactions import Foldable
-from ..connection import Readers, Statements
 from ..rows import to_micros
+from ..statements import Readers, Statements
 
 READ_BYTES = 2**20
 """What one read of a log returns at most, but for its first event: a page of large events must not fill the memory."""

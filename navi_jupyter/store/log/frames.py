@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..connection import Statements
+from ..statements import Statements
 
 READ_EVENTS = 1_000  # rows of one statement: as many stay in memory beside what is kept
 _OF_RUNS = (

@@ -5,14 +5,14 @@ Not responsible for undoing it (``jupyter.notebooks.undo``).
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal
 
 from ...ports.edits import CellEdit
+from ..database import Database, Transaction
 from ..rows import from_micros, to_micros
-from ..sqlite import SqliteStore, Transaction
+from ..statements import Row
 
 KEPT_FOR = timedelta(days=30)
 MOST_TEXT = 8_000_000  # characters of one run's edits; of what comes beyond that the sources are not kept
@@ -33,7 +33,7 @@ _BEGIN = (
 class NotebookEditStore:
     """Implements :class:`navi_jupyter.ports.edits.NotebookEdits`."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
 
     async def begin(self, edit: CellEdit) -> None:
@@ -97,7 +97,7 @@ class NotebookEditStore:
         await self._store.write(unit)
 
 
-def _edit_of(row: sqlite3.Row) -> CellEdit:
+def _edit_of(row: Row) -> CellEdit:
     return CellEdit(
         run_id=row["run_id"],
         path=row["path"],

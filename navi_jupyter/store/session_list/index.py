@@ -8,13 +8,13 @@ taken in like everything else. Two servers that do it at once do nothing twice.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from ..database import Database, Transaction
 from ..rows import load_messages, to_micros
-from ..sqlite import SqliteStore, Transaction
+from ..statements import Row
 from .search import indexed_text
 
 _TITLES_PER_RUN = 10  # titles are short: more of them go into one transaction
@@ -35,7 +35,7 @@ class _Entry(NamedTuple):
 class SearchIndex:
     """Implements :class:`navi_jupyter.ports.session_list.TextIndex`."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
 
     async def take_in(self, *, limit: int) -> int:
@@ -64,7 +64,7 @@ class SearchIndex:
         return len(runs) + len(titles)
 
 
-def _entries_of(run: sqlite3.Row) -> Iterator[_Entry]:
+def _entries_of(run: Row) -> Iterator[_Entry]:
     """The prompts and the answers of a finished run."""
     for message in load_messages(run["transcript"]):
         shown = message.role in ("user", "assistant") and message.subagent_run_id is None
@@ -80,7 +80,7 @@ def _micros(at: str) -> int | None:
         return None
 
 
-async def _set_title(tx: Transaction, row: sqlite3.Row) -> None:
+async def _set_title(tx: Transaction, row: Row) -> None:
     marked = await tx.change(
         "UPDATE sessions SET indexed_title = title WHERE id = ? AND title = ? AND indexed_title IS NOT title",
         (row["id"], row["title"]),

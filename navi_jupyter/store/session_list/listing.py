@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -16,8 +15,8 @@ from ...model.recalls import RecallStatus
 from ...model.sessions import Session, Usage
 from ...ports.recalls import RecallState
 from ...ports.session_list import RunCopy, SessionActivity, SessionFilter, SourceRun, UntitledSession
-from ..connection import Readers, Statements
 from ..rows import RECALL_NAMES, dump_messages, load_messages, recall_state_of, session_of, to_micros
+from ..statements import Readers, Row, Statements
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 _PAGE = (
@@ -231,7 +230,7 @@ class SessionListQueries(Readers):
         return await asyncio.to_thread(_source_runs, runs, frames)
 
 
-def _source_runs(runs: Sequence[sqlite3.Row], frames: Sequence[sqlite3.Row]) -> list[SourceRun]:
+def _source_runs(runs: Sequence[Row], frames: Sequence[Row]) -> list[SourceRun]:
     by_run: dict[str, list[str]] = {}
     for row in frames:
         by_run.setdefault(row["run_id"], []).append(row["frame"])
@@ -246,7 +245,7 @@ def _source_runs(runs: Sequence[sqlite3.Row], frames: Sequence[sqlite3.Row]) -> 
     ]
 
 
-def _untitled_of(row: sqlite3.Row) -> UntitledSession:
+def _untitled_of(row: Row) -> UntitledSession:
     messages = load_messages(row["transcript"])
     asked = next((message.content for message in messages if message.role == "user"), row["prompt"])
     own = (each for each in messages if each.role == "assistant" and each.subagent_run_id is None and each.content)

@@ -9,12 +9,11 @@ Not responsible for who may read what is found, but for the condition itself (``
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Sequence
 
 from ...ports.session_list import SnippetPart, TextHit
-from ..connection import Readers, Statements
 from ..rows import from_micros
+from ..statements import Readers, Row, Statements
 from .listing import read_cursor
 
 LONGEST = 50_000  # characters of one message that are searched
@@ -106,7 +105,7 @@ class SearchReads(Readers):
         return row is not None and not row["missing"]
 
 
-async def _newest_of_sessions(view: Statements, values: dict[str, object]) -> list[sqlite3.Row]:
+async def _newest_of_sessions(view: Statements, values: dict[str, object]) -> list[Row]:
     # A bare column beside max() is that of the row with the maximum: SQLite promises it.
     return await view.all(
         "SELECT t.session_id AS key, t.session_id, t.run_id, t.message_id, t.role, t.number, max(t.at) AS at,"
@@ -116,7 +115,7 @@ async def _newest_of_sessions(view: Statements, values: dict[str, object]) -> li
     )
 
 
-async def _all_of_session(view: Statements, values: dict[str, object]) -> list[sqlite3.Row]:
+async def _all_of_session(view: Statements, values: dict[str, object]) -> list[Row]:
     key = "printf('%019d', t.number)"
     return await view.all(
         f"SELECT {key} AS key, t.session_id, t.run_id, t.message_id, t.role, t.number, t.at, 1 AS hits {_HITS}"
@@ -137,7 +136,7 @@ async def _snippets(view: Statements, match: str, numbers: Sequence[int]) -> dic
     return {row["number"]: row["snippet"] for row in rows}
 
 
-def _hit(row: sqlite3.Row, snippet: str) -> TextHit:
+def _hit(row: Row, snippet: str) -> TextHit:
     return TextHit(
         session_id=row["session_id"],
         run_id=row["run_id"],

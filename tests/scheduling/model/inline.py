@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from navi_jupyter.store import connection, sqlite
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.store.sqlite import connection
+from navi_jupyter.store.sqlite import store as sqlite
+from navi_jupyter.store.sqlite.store import SqliteStore
 
 T = TypeVar("T")
 

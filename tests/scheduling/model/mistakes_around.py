@@ -13,7 +13,7 @@ from navi_jupyter.ports.recalls import FiringState
 from navi_jupyter.scheduling import event_firings, ledger, misfires, outcomes
 from navi_jupyter.scheduling.decisions import Ended, Happening, Move, Overtaken
 from navi_jupyter.store.firings import FiringReads
-from navi_jupyter.store.notices import SqliteNotices
+from navi_jupyter.store.notices import StoredNotices
 from navi_jupyter.store.recalls import RecallRows
 from navi_jupyter.store.rows import optional_instant, to_micros
 from navi_jupyter.store.runs import RunRows
@@ -179,16 +179,16 @@ def nobody_is_told_of_a_failure_that_a_later_slot_brought(_house: House, patch: 
 
 @mistake
 def what_one_server_sends_another_takes_too(_house: House, patch: Patch) -> None:
-    take, attempt = SqliteNotices.take, SqliteNotices.attempt
+    take, attempt = StoredNotices.take, StoredNotices.attempt
 
-    async def taken(self: SqliteNotices, *, now: datetime, until: datetime, **given: Any) -> Any:
+    async def taken(self: StoredNotices, *, now: datetime, until: datetime, **given: Any) -> Any:
         return await take(self, now=now, until=min(now, until), **given)
 
-    async def attempted(self: SqliteNotices, numbers: Any, *, by: str, until: datetime) -> Any:
+    async def attempted(self: StoredNotices, numbers: Any, *, by: str, until: datetime) -> Any:
         return await attempt(self, numbers, by=by, until=until - timedelta(minutes=2))
 
-    patch(SqliteNotices, "take", taken)
-    patch(SqliteNotices, "attempt", attempted)
+    patch(StoredNotices, "take", taken)
+    patch(StoredNotices, "attempt", attempted)
 
 
 @mistake

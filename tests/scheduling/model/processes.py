@@ -31,7 +31,7 @@ from .telling import teller
 
 if TYPE_CHECKING:
     from navi_jupyter.ports.recalls import Claimed, Happened
-    from navi_jupyter.store.sqlite import SqliteStore
+    from navi_jupyter.store.sqlite.store import SqliteStore
     from tests.support.simulation import House
 
 

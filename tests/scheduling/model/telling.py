@@ -12,11 +12,11 @@ from navi_jupyter.model.recalls import Firing, FiringStatus, Recall
 from navi_jupyter.notifications.apprise_sender import SendResult
 from navi_jupyter.notifications.service import NotificationService
 from navi_jupyter.notifications.targets import Target, Targets
-from navi_jupyter.store.notices import SqliteNotices
+from navi_jupyter.store.notices import StoredNotices
 
 if TYPE_CHECKING:
     from navi_jupyter.ports.notifications import Notice
-    from navi_jupyter.store.sqlite import SqliteStore
+    from navi_jupyter.store.sqlite.store import SqliteStore
 
     from .processes import Process
 
@@ -48,13 +48,13 @@ class Messages:
         self.sent: Counter[int] = Counter()
         """By notice: how often a target took a message of it."""
         self.unrecorded: set[int] = set()
-        """Notices of which a message was taken, and nobody has written that down (yet)."""
+        """StoredNotices of which a message was taken, and nobody has written that down (yet)."""
         self.wanted: dict[tuple[str, int | None], datetime] = {}
         """Until when what somebody takes (or, by notice, begins to send) is to be theirs."""
         self.holds: dict[int, tuple[str, datetime]] = {}
-        """Notices that somebody has taken: who, and until when they are theirs."""
+        """StoredNotices that somebody has taken: who, and until when they are theirs."""
         self.lapsed: set[int] = set()
-        """Notices that others took after that: they may be sent twice."""
+        """StoredNotices that others took after that: they may be sent twice."""
         self.seen = 0
 
     async def check(self, store: SqliteStore, now: datetime, require: Require) -> None:
@@ -71,7 +71,7 @@ class Messages:
             self.holds[notice] = by, self.wanted[by, notice if row["begins"] else None]
 
 
-class _Notices(SqliteNotices):
+class _Notices(StoredNotices):
     """Notes who wants what until when."""
 
     def __init__(self, store: Any, process: Process) -> None:

@@ -12,21 +12,19 @@ import contextlib
 import os
 import sqlite3
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
 
-from ..errors import NaviError, StoreBusy, StoreDamaged, StoreError
+from ...errors import NaviError, StoreBusy, StoreDamaged, StoreError
+from ..statements import Parameters, Readers, Row, SqlConnection, Statements, statements_on
 
 BUSY_TIMEOUT_MS = 10_000  # how long a statement waits for another process's transaction
 READERS = 3
-ROWS_AT_ONCE = 256  # so that a statement stays well below SQLite's limit of 32766 parameters
 T = TypeVar("T")
-Parameters = Sequence[object] | Mapping[str, object]  # of a statement: for its ``?``, or by their names
 _ASYNCIO = Path(asyncio.__file__).parent
 _CLOSED = ("Connection closed", "no active connection")  # aiosqlite's ValueErrors for a connection that was closed
 
@@ -110,10 +108,10 @@ class _InThread:
         return self._raw.in_transaction
 
 
-SqlConnection = aiosqlite.Connection | _InThread  # what performs statements
+SqliteConnection = aiosqlite.Connection | _InThread  # what performs statements
 
 
-def inside(db: aiosqlite.Connection) -> SqlConnection:
+def inside(db: aiosqlite.Connection) -> SqliteConnection:
     """The connection as :func:`in_one_hop` has it: for its work, and for nothing else."""
     # aiosqlite has no documented way to run a function in its thread. Without these two names each statement is a hop.
     raw = getattr(db, "_conn", None) if hasattr(db, "_execute") else None
@@ -165,51 +163,11 @@ def _not_alone(how: str, names: Iterable[str]) -> RuntimeError:
     )
 
 
-class Statements:
-    """Statements on one connection inside a transaction that its owner has begun."""
-
-    db: SqlConnection
-
-    async def all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
-        """Every row."""
-        return list(await self.db.execute_fetchall(sql, parameters))
-
-    async def one(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
-        """The first row, if any."""
-        rows = await self.all(sql, parameters)
-        return rows[0] if rows else None
-
-    async def change(self, sql: str, parameters: Sequence[object] = ()) -> int:
-        """Execute; how many rows it touched."""
-        cursor = await self.db.execute(sql, parameters)
-        return int(cursor.rowcount)
-
-    async def change_many(self, sql: str, rows: Sequence[Sequence[object]]) -> int:
-        """Execute ``sql`` with its ``{rows}`` standing for all of ``rows``; how many rows it touched.
-
-        Unlike ``executemany`` it gives Python's lock back once per statement, not once per row: beside a busy event
-        loop that is the difference between milliseconds and seconds. Powers of two, so that few statements are
-        ever prepared.
-        """
-        changed = low = 0
-        while low < len(rows):
-            size = min(ROWS_AT_ONCE, 1 << ((len(rows) - low).bit_length() - 1))
-            values = [value for row in rows[low : low + size] for value in row]
-            changed += await self.change(_with_rows(sql, len(rows[0]), size), values)
-            low += size
-        return changed
-
-
-@lru_cache(maxsize=256)
-def _with_rows(sql: str, width: int, size: int) -> str:
-    row = f"({', '.join('?' * width)})"
-    return sql.replace("{rows}", ", ".join([row] * size))
-
-
-class Readers:
+class SqliteReaders(Readers):
     """A few read-only connections, each used by one reader at a time."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._free: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         self._readers: list[aiosqlite.Connection] = []
 
@@ -230,9 +188,8 @@ class Readers:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Statements]:
-        """One consistent view of the database for several statements. Raises StoreError."""
         connection = await self._free.get()
-        statements = _statements(connection)
+        statements = statements_on(connection)
         try:
             with _explaining():
                 await connection.execute("BEGIN")
@@ -246,8 +203,7 @@ class Readers:
                 self._free.put_nowait(connection)
 
     async def read(self, view: Callable[[Statements], Awaitable[T]]) -> T:
-        """What ``view`` reads of one consistent view of the database: all its statements in one hop. It awaits nothing
-        else. Raises StoreError."""
+        # All its statements in one hop.
         connection = await self._free.get()
         try:
             with _explaining():
@@ -255,8 +211,7 @@ class Readers:
         finally:
             self._free.put_nowait(connection)
 
-    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
-        """Every row of one statement. Raises StoreError."""
+    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         connection = await self._free.get()
         try:
             with _explaining():
@@ -264,22 +219,11 @@ class Readers:
         finally:
             self._free.put_nowait(connection)
 
-    async def fetch_one(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
-        """The first row of one statement, if any."""
-        rows = await self.fetch_all(sql, parameters)
-        return rows[0] if rows else None
-
-
-def _statements(db: SqlConnection) -> Statements:
-    statements = Statements()
-    statements.db = db
-    return statements
-
 
 async def _read(db: SqlConnection, view: Callable[[Statements], Awaitable[T]]) -> T:
     await db.execute("BEGIN")
     try:
-        return await view(_statements(db))
+        return await view(statements_on(db))
     finally:
         with contextlib.suppress(sqlite3.Error, ValueError):
             await db.execute("ROLLBACK")

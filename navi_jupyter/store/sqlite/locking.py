@@ -16,8 +16,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from ..errors import StoreLocked
-from ..log_setup import get_logger
+from ...errors import StoreLocked
+from ...log_setup import get_logger
 from .location import COMPANIONS
 
 log = get_logger("store")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ..errors import StoreError
+from ...errors import StoreError
 
 COMPANIONS = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 STATE = ".state"  # what ``file_state`` keeps beside it

@@ -10,9 +10,9 @@ import sqlite3
 from importlib.resources import files
 from pathlib import Path
 
-from ..errors import StoreError, StoreForeign, StoreLocked, StoreTooNew
-from ..installation import upgrade_command
-from ..log_setup import get_logger
+from ...errors import StoreError, StoreForeign, StoreLocked, StoreTooNew
+from ...installation import upgrade_command
+from ...log_setup import get_logger
 from .damage import APPLICATION_ID, explained, notice, refuse_foreign
 from .file_state import LEAST, damage_of, missing_changes, record_beside, record_of
 from .location import check_place, file_system_of, real_path

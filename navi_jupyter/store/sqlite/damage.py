@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import StoreBusy, StoreDamaged, StoreError, StoreForeign, StoreLocked
-from ..log_setup import get_logger
+from ...errors import StoreBusy, StoreDamaged, StoreError, StoreForeign, StoreLocked
+from ...log_setup import get_logger
 from .file_state import LEAST, record_beside
 from .location import STATE
 from .locking import is_busy

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import StoreLocked
-from ..log_setup import get_logger
+from ...errors import StoreLocked
+from ...log_setup import get_logger
 from .location import STATE
 
 log = get_logger("store")

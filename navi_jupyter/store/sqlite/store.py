@@ -1,10 +1,7 @@
 """The store on one SQLite file, shared by every server of a user.
 
-One writer per process commits all units of work that have gathered while the last commit was in flight (group commit: a
-lone unit waits for nothing, a storm costs few transactions). Each unit runs in a savepoint of its own, and all of a
-commit in one hop: in the connection's thread, from BEGIN to COMMIT. What a commit appended to logs is handed to
-listeners, on the event loop, after it is durable and before the units' callers go on.
-Not responsible for what the units mean.
+Each unit of a commit runs in a savepoint of its own, and all of them in one hop: in the connection's thread, from BEGIN
+to COMMIT. Not responsible for gathering units, nor for what they mean (``database``).
 """
 
 from __future__ import annotations
@@ -13,74 +10,42 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 
-from ..clock import until_tick
-from ..errors import NaviError, StoreBusy, StoreError, StoreReplaced
-from ..log_setup import get_logger
-from .connection import CommitWatch, SqlConnection, connect, in_one_hop, inside, spoils_all, store_error, without_loop
+from ...clock import until_tick
+from ...errors import NaviError, StoreBusy, StoreReplaced
+from ...log_setup import get_logger
+from ...ports.jupyter import NotebookLink
+from ..blobs import FileBlobs
+from ..database import Database, Transaction, Unit, no_work
+from ..sessions import LINKS_NOW, link_of
+from .connection import CommitWatch, SqliteReaders, connect, in_one_hop, inside, spoils_all, store_error, without_loop
 from .database_file import prepare
 from .file_state import CommitRecord, DatabaseFiles, rescue_places
-from .recalls import RecallReads, RecallRows
-from .sessions import SessionReads, SessionRows
+from .location import attachments_folder
 
 T = TypeVar("T")
 _LOOK = "SELECT navi_look_at_files((SELECT name FROM database_state), (SELECT committed_at FROM database_state))"
 _MARK = "UPDATE database_state SET committed_at = max(committed_at + 1, ?), in_use = 1"
 log = get_logger("store")
 
-MAX_UNITS = 500  # units per transaction, so that another process's turn comes
 LOOK_EVERY = 1.0  # seconds between two looks whether the files are still there, beside the look at each commit
 RESCUE_EVERY = 5.0  # seconds between two attempts to write what the open files hold to a new file
 FRESH = 3.0  # seconds for which it is known from the last commit whether the database can be written
 ANSWER_WITHIN = 1.0  # seconds that are waited for the commit that finds it out
-
-OnAppend = Callable[[str, list[tuple[int, str]]], None]
-"""Called with what a commit stored in a session's log: (session, [(seq, frame), ...]). Must not block or raise."""
-OnCommit = Callable[[float, int], None]
-"""Called after each commit: the seconds from its first statement to its end, how many units it had. As above."""
-
-
-class Transaction(SessionRows, RecallRows):
-    """What a unit of work gets: the writer's connection within an open transaction."""
-
-    def __init__(self, db: SqlConnection) -> None:
-        self.db = db
-        self.appended = []
-
-
-class _Unit(Generic[T]):
-    """A unit of work, what became of it, and the caller that waits for it."""
-
-    __slots__ = ("done", "durable", "error", "result", "work")
-    result: T
-
-    def __init__(self, work: Callable[[Transaction], Awaitable[T]], *, durable: bool) -> None:
-        self.work = work
-        self.durable = durable
-        self.error: BaseException | None = None
-        self.done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-    def settle(self) -> None:
-        """Answer the caller, unless it was cancelled."""
-        if self.done.done():
-            return
-        if self.error is None:
-            self.done.set_result(self.result)
-        else:
-            self.done.set_exception(self.error)
 
 
 @dataclass(slots=True)
 class _Group:
     """The units of one transaction, and what became of it."""
 
-    units: list[_Unit[Any]]
+    units: Sequence[Unit[Any]]
     transaction: Transaction
     error: Exception | None = None  # why nothing of it is stored, unless that is its lone unit's
     refused: bool = False  # the files are not those of the path any more
@@ -92,13 +57,14 @@ class _Group:
         return self.units[0].error if len(self.units) == 1 else None
 
 
-class SqliteStore(SessionReads, RecallReads):
-    """Implements the store ports. Made by :meth:`open`, ended by :meth:`close`."""
+class SqliteStore(SqliteReaders, Database):
+    """Made by :meth:`open`."""
 
     def __init__(self, path: Path, db: aiosqlite.Connection) -> None:
         super().__init__()
         self.path = path
-        self.notice: str | None = None  # what the owner of the database should know although it opens
+        self.place = str(path)
+        self.blobs = FileBlobs(attachments_folder(path))
         self._files = DatabaseFiles(path)
         self._files_changed: str | None = None  # what has become of them
         self._refusing: StoreReplaced | None = None  # the files are not those of the path any more: nothing is written
@@ -107,13 +73,8 @@ class SqliteStore(SessionReads, RecallReads):
         self._tried_at = time.monotonic()  # when a commit last ended, well or not
         self._watch: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()  # set when the watch has something to do before its time
-        self._listeners: list[OnAppend] = []
-        self._observers: list[OnCommit] = []
         self._db = db
         self._inside = inside(db)
-        self._units: asyncio.Queue[_Unit[Any] | None] = asyncio.Queue()
-        self._writer = asyncio.create_task(self._write_units(), name="navi-store-writer")
-        self._closing = False
         self._synchronous = ""
         self._commits: CommitWatch | None = None
         self._write_lock = asyncio.Lock()
@@ -146,12 +107,9 @@ class SqliteStore(SessionReads, RecallReads):
         return store
 
     async def close(self) -> None:
-        """Commit what was given so far, then close. Later writes raise StoreError."""
         if self._closing:
             return
-        self._closing = True
-        self._units.put_nowait(None)
-        await self._writer
+        await self._end_writer()
         self._wake.set()
         if self._watch is not None:
             await self._watch
@@ -178,15 +136,13 @@ class SqliteStore(SessionReads, RecallReads):
 
     @property
     def known_failure(self) -> NaviError | None:
-        """As :meth:`failure`, without an attempt to write: what the last commit found."""
         return self._refusing or self._trouble
 
     async def failure(self) -> NaviError | None:
-        """Why nothing can be written at this moment; None when it can. Tries, unless it is known from a moment ago."""
         if self._refusing is None and time.monotonic() - self._tried_at > FRESH and not self._closing:
             with contextlib.suppress(NaviError, TimeoutError):
                 # Shielded: a unit that is cancelled would be left out, and this one is to find out.
-                await asyncio.wait_for(asyncio.shield(self.write(_nothing)), ANSWER_WITHIN)
+                await asyncio.wait_for(asyncio.shield(self.write(no_work)), ANSWER_WITHIN)
         if (
             self._refusing is None
             and self._trouble is None
@@ -196,32 +152,18 @@ class SqliteStore(SessionReads, RecallReads):
         return self.known_failure
 
     async def write(self, unit: Callable[[Transaction], Awaitable[T]], *, durable: bool = False) -> T:
-        if self._closing:
-            raise StoreError("The database is being closed.")
-        if self._refusing is not None:
+        if self._refusing is not None and not self._closing:
             raise self._refusing
-        pending = _Unit(unit, durable=durable)
-        self._units.put_nowait(pending)
-        return await pending.done
+        return await super().write(unit, durable=durable)
 
     async def changed_elsewhere(self) -> bool:
-        """Whether another process has committed since the last call (SQLite's ``data_version``)."""
         return self._commits is not None and await self._commits.changed_elsewhere()
 
-    async def _write_units(self) -> None:
-        while (first := await self._units.get()) is not None:
-            batch = [first]
-            while len(batch) < MAX_UNITS and not self._units.empty():
-                following = self._units.get_nowait()
-                if following is None:
-                    self._units.put_nowait(None)
-                    break
-                batch.append(following)
-            async with self._write_lock:
-                await self._commit(batch)
+    async def _commit(self, batch: Sequence[Unit[Any]]) -> None:
+        async with self._write_lock:
+            await self._commit_alone(batch)
 
-    async def _commit(self, batch: list[_Unit[Any]]) -> None:
-        """One transaction for all of ``batch``. Never raises: each unit's caller learns what became of it."""
+    async def _commit_alone(self, batch: Sequence[Unit[Any]]) -> None:
         group, began = _Group(batch, Transaction(self._inside)), time.perf_counter()
         try:
             await in_one_hop(self._db, lambda: self._perform_all(group))
@@ -244,7 +186,7 @@ class SqliteStore(SessionReads, RecallReads):
             self._abandon(batch, self._refusing)
         else:
             self._tried_at, self._trouble = time.monotonic(), None
-            self._publish(group)
+            self._publish(group.units, group.transaction)
         if seconds is not None:
             self._observe(seconds, len(batch))
 
@@ -330,7 +272,7 @@ class SqliteStore(SessionReads, RecallReads):
             return True
         return False
 
-    async def _perform(self, unit: _Unit[Any], transaction: Transaction, *, savepoint: bool) -> None:
+    async def _perform(self, unit: Unit[Any], transaction: Transaction, *, savepoint: bool) -> None:
         """The unit's result, or its error after undoing it, unless there is no ``savepoint``."""
         mark = len(transaction.appended)
         if savepoint:
@@ -347,52 +289,12 @@ class SqliteStore(SessionReads, RecallReads):
         if savepoint:
             await self._inside.execute("RELEASE unit")
 
-    def _abandon(self, batch: list[_Unit[Any]], error: BaseException) -> None:
-        if isinstance(error, StoreError):  # what else a unit raises is for its caller to report
-            log.error("store_write_failed", error=str(error), units=len(batch))
-        for unit in batch:
-            unit.error = error
-            unit.settle()
-
     async def _set_synchronous(self, wanted: str) -> None:
         if wanted != self._synchronous:
             await self._inside.execute(f"PRAGMA synchronous = {wanted}")
             self._synchronous = wanted
 
-    def subscribe(self, listener: OnAppend) -> None:
-        self._listeners.append(listener)
-
-    def observe_commits(self, observer: OnCommit) -> None:
-        self._observers.append(observer)
-
-    @property
-    def waiting_units(self) -> int:
-        """How many units of work wait for the commit in progress."""
-        return self._units.qsize()
-
-    def _publish(self, group: _Group) -> None:
-        """After a commit: first the listeners, then the units' callers."""
-        by_session: dict[str, list[tuple[int, str]]] = {}
-        for session_id, seq, frame in group.transaction.appended:
-            by_session.setdefault(session_id, []).append((seq, frame))
-        for session_id, frames in by_session.items():
-            for listener in self._listeners:
-                try:
-                    listener(session_id, frames)
-                except Exception:
-                    # The writer serves everybody: one listener's defect must not end it.
-                    log.exception("listener_failed", session_id=session_id)
-        for unit in group.units:
-            unit.settle()
-
-    def _observe(self, seconds: float, units: int) -> None:
-        """Also of what failed: a commit that waited for a lock in vain is what a slow one is looked for."""
-        for observer in self._observers:
-            try:
-                observer(seconds, units)
-            except Exception:
-                log.exception("commit_observer_failed")
-
-
-async def _nothing(_: Transaction) -> None:
-    """A unit that shows whether anything can be committed."""
+    def links_now(self, path: str, session_id: str | None) -> Sequence[NotebookLink]:
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
+            db.row_factory = sqlite3.Row
+            return [link_of(row) for row in db.execute(LINKS_NOW, (path, session_id)).fetchall()]
