@@ -29,9 +29,24 @@ class SystemClock:
             await asyncio.wait_for(signal.wait(), delay)
 
 
+_database_offset = timedelta(0)
+
+
 def now() -> datetime:
-    """The wall clock, in UTC. The only place that reads it; everything else takes time as an argument."""
-    return datetime.now(UTC)
+    """The wall clock, in UTC, as the database's server has it where several servers share one. The only place that
+    reads it; everything else takes time as an argument."""
+    return datetime.now(UTC) + _database_offset if _database_offset else datetime.now(UTC)
+
+
+def database_offset() -> timedelta:
+    """By how much the database's clock is ahead of this machine's, as of the last measurement."""
+    return _database_offset
+
+
+def set_database_offset(offset: timedelta) -> None:
+    """Times are those of the database from now on: leases and due times mean the same to all servers that share it."""
+    global _database_offset
+    _database_offset = offset
 
 
 def boot_time() -> float:

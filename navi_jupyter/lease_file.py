@@ -3,8 +3,8 @@
 Kernels and MCP servers go on while it is stopped or cut off, and read there when to end what they do for it.
 ``<runtime dir>/navi-<pid>.lease``, readable by its owner alone: the time (``clock.boot_time``), the process id and the
 machine, separated by blanks. What cannot read it, or is on another machine, is not ended by it. Not responsible for how
-long the server may act (``orchestrator.servers``); read by ``injected/execution_guard.py`` and, without its package, by
-``agent/mcp/process_guard.py``.
+long the server may act (``orchestrator.upkeep.servers``); read by ``injected/execution_guard.py`` and, without its
+package, by ``agent/mcp/process_guard.py``.
 """
 
 from __future__ import annotations

@@ -56,12 +56,27 @@ class ServerLease:
     renewed_every: float = 5.0  # so that four renewals may fail in a row
 
 
+SHARED_LEASE = ServerLease(duration=10.0, trust=7.0, renewed_every=2.0)
+"""Of servers on several machines: the end of one that is cut off is known by its lease alone."""
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a database is on a PostgreSQL server, and not in a file."""
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def lease_of(url: str) -> ServerLease:
+    """How long a server of this database may be silent."""
+    return SHARED_LEASE if is_postgres(url) else ServerLease()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """All settings. The fields, and those of ``limits``, have the names and units of the traits."""
 
-    database_url: str = ""  # ``sqlite:///<absolute path>``
+    database_url: str = ""  # ``sqlite:///<absolute path>`` or ``postgresql://…``
     database_single_process: bool = False
+    database_signal: str = "notify"  # or ``poll``
     default_profile: str = "assistant"
     default_model: str = "offline"
     replay_buffer_size: int = 1000

@@ -22,10 +22,46 @@ from traitlets.config import Config
 
 from navi_jupyter import redaction
 from navi_jupyter.server.app import NaviExtension
+from tests.support.needs import postgres_programs
+from tests.support.postgres import PrivatePostgres, started_for_all
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 
 Envelope = dict[str, Any]
+_SHARED = pytest.StashKey[PrivatePostgres | None]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """``NAVI_TEST_DATABASE=postgres`` has all tests that open a database use one PostgreSQL; its workers inherit it."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_SHARED] = started_for_all()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (server := config.stash.get(_SHARED, None)) is not None:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PrivatePostgres]:
+    """A PostgreSQL of this process' tests, which they do not stop."""
+    server = PrivatePostgres(postgres_programs())
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: PrivatePostgres) -> str:
+    """A database in it."""
+    return postgres_server.url()
+
+
+@pytest.fixture
+def postgres() -> Iterator[PrivatePostgres]:
+    """A PostgreSQL of this test, which may stop it; what it commits is on the disk."""
+    server = PrivatePostgres(postgres_programs(), durable=True)
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "navi_jupyter"
 
 LONGEST_MODULE = 400
 SHORT_MODULE = 60
-MOST_SHORT_MODULES = 14
+MOST_SHORT_MODULES = 15
 MOST_MODULES_IN_A_FOLDER = 18
 MOST_SINGLE_IMPORTERS = 98  # of some 350 modules
 MOST_PUBLIC_METHODS = 12
@@ -224,6 +224,7 @@ PROTOCOLS = {
     "navi_jupyter/store/blobs.py: Blobs": "files, and rows of a database",
     "navi_jupyter/store/statements.py: Row": "of both engines",
     "navi_jupyter/store/statements.py: Changed": "of both engines",
+    "navi_jupyter/store/statements.py: BulkConnection": "PostgreSQL's, and none",
     "navi_jupyter/store/statements.py: SqlConnection": "a connection of each engine, and SQLite's in its thread",
     "navi_jupyter/notifications/apprise_sender.py: MessageSender": "AppriseSender, and the tests' sender",
     "navi_jupyter/server/mcp_server/offers.py: McpOffer": "for an agent program, for a user's program",

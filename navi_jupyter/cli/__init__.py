@@ -1,4 +1,4 @@
-"""The ``navi`` command: ``demo``, ``doctor``, ``serve``, ``backup``, ``restore``; ``ask`` and others for a server.
+"""The ``navi`` command: ``demo``, ``doctor``, ``serve``, ``backup``, ``restore``, ``db``; ``ask`` and its like.
 
 Each subcommand's module is imported when it is called, so that ``navi --help`` is quick.
 """
@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from .arguments import add_program_commands, add_server_options, with_defaults
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     restore.add_argument("file", type=Path, help="a file that `navi backup` has written")
     for each in (backup, restore):
         each.add_argument("--database", metavar="URL", help="another database than the configured one: a path or URL")
+    _add_database_commands(commands)
     editor = commands.add_parser("acp", help="Navi's sessions for editors that speak the Agent Client Protocol")
     editor.add_argument("--notebook", metavar="PATH", help="new sessions are this notebook's; below the server's root")
     add_server_options(editor)
@@ -49,6 +51,21 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("arguments", nargs=argparse.REMAINDER)
     return top
+
+
+def _add_database_commands(commands: Any) -> None:
+    actions = commands.add_parser("db", help="check, upgrade or copy a database").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    for name, text in (
+        ("check", "whether it can be used, and what is in it"),
+        ("upgrade", "bring its tables to this version, as the first start of a server does"),
+    ):
+        one = actions.add_parser(name, help=text, description=text)
+        one.add_argument("url", nargs="?", metavar="URL", help="the default is the one that is configured")
+    copy = actions.add_parser("copy", help="copy a SQLite database into an empty PostgreSQL database")
+    copy.add_argument("source", metavar="FROM", help="sqlite:////<path>, whose servers are stopped")
+    copy.add_argument("target", metavar="TO", help="postgresql://<user>@<host>/<name>")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(_editor(given))
         case "mcp":
             sys.exit(_bridge(given))
+        case "db":
+            sys.exit(_database(given))
         case "backup" | "restore":
             sys.exit(_archive(given))
         case _:
@@ -123,6 +142,12 @@ def _archive(given: argparse.Namespace) -> int:
         return restore(given.file, path)
 
     return reported(work)
+
+
+def _database(given: argparse.Namespace) -> int:
+    from .database import run  # late: as above
+
+    return run(given)
 
 
 def _server_command(given: argparse.Namespace) -> int:

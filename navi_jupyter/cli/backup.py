@@ -25,7 +25,7 @@ from typing import Any, TextIO
 from .. import __version__
 from ..errors import NaviError, StoreDamaged, StoreError, StoreForeign, StoreTooNew
 from ..installation import upgrade_command
-from ..settings import Settings
+from ..settings import Settings, is_postgres
 from ..store.sqlite.damage import APPLICATION_ID, refuse_foreign
 from ..store.sqlite.database_file import SCHEMA_VERSION, migrate
 from ..store.sqlite.file_state import damage_of, set_closed
@@ -57,6 +57,8 @@ def configured_database() -> tuple[Path, bool]:
     from ..store.sqlite.location import database_path  # late, as above
 
     settings = configured_settings()
+    if is_postgres(settings.database_url):
+        raise StoreError("The database is on a PostgreSQL server: use its own pg_dump and pg_restore.")
     return database_path(settings.database_url).absolute(), settings.database_single_process
 
 

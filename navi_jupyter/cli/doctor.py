@@ -11,35 +11,23 @@ import contextlib
 import json
 import os
 import platform
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from jupyter_core.paths import jupyter_config_path, jupyter_path
 
 from .. import __version__
-from ..errors import NaviError
-from ..installation import (
-    DISTRIBUTION,
-    HOMES,
-    has_distribution,
-    install_command,
-    reinstall_command,
-    start_command,
-    upgrade_command,
-)
+from ..installation import DISTRIBUTION, HOMES, has_distribution, install_command, reinstall_command, start_command
 from ..kernel.client.client import Client
 from ..kernel.client.connection import Connection, connection_files, find_server, read_connection_file
 from ..kernel.errors import KernelError, ServerNotFound
 from ..text import printable
-from .backup import configured_database
+from .database_checks import database
 from .findings import Finding, notification_targets, spans
 
 PACKAGE = Path(__file__).parent.parent
@@ -133,93 +121,6 @@ def labextension() -> Iterator[Finding]:
 
 def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
-
-
-MOVE = "set NAVI_DATABASE_URL (or c.NaviExtension.database_url) to sqlite:////<a file on a local disk>"
-
-
-def database() -> Iterator[Finding]:
-    """The database that a server started here would use."""
-    # Late: as in configured_database.
-    from ..store.sqlite.location import check_place
-
-    path, single_process = configured_database()
-    try:
-        check_place(path)
-    except NaviError as problem:
-        yield Finding("database", "fail", problem.message, MOVE)
-        return
-    if path.exists():
-        yield _existing(path)
-    else:
-        yield Finding("database", "ok", f"{path} does not exist yet: the first start of a server creates it")
-    yield _folder(path, single_process=single_process)
-
-
-def _existing(path: Path) -> Finding:
-    """The file that exists, opened read-only."""
-    from ..store.sqlite.damage import APPLICATION_ID, notice
-    from ..store.sqlite.database_file import REWRITTEN_BYTES, SCHEMA_VERSION
-    from ..store.sqlite.file_state import damage_of
-
-    # Reading makes companion files. Without a -wal file no server has it open, and immutable=1 prevents them.
-    mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=5)) as connection:
-            found = connection.execute("PRAGMA user_version").fetchone()[0]
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            damage = damage_of(connection)
-            pages = "page_size * freelist_count FROM pragma_page_size, pragma_freelist_count, pragma_auto_vacuum"
-            unused = connection.execute(f"SELECT {pages} WHERE auto_vacuum <> 2").fetchone()
-    except sqlite3.Error as problem:
-        fix = "check the permissions of the file, or restore a backup"
-        return Finding("database", "fail", f"{path} cannot be read: {problem}", fix)
-    if application != APPLICATION_ID and found:
-        return Finding("database", "fail", f"{path} is another program's database", MOVE)
-    if damage is not None:
-        fix = "restore a backup, or try: sqlite3 <file> .recover"
-        return Finding("database", "fail", f"{path} is damaged: {damage}", fix)
-    if found > SCHEMA_VERSION:
-        text = f"{path} was written by a newer navi-jupyter (schema {found}; this one knows {SCHEMA_VERSION})"
-        return Finding("database", "fail", text, upgrade_command())
-    if (kept := notice(path)) is not None:
-        return Finding(
-            "database", "warn", f"{path} opens. {kept}", "move the damaged file away when you no longer need it"
-        )
-    size = path.stat().st_size / 1e6
-    if (
-        unused and unused[0] > 4e6 and path.stat().st_size > REWRITTEN_BYTES
-    ):  # a smaller file is written anew at a start
-        text = f"{path} opens, is whole ({size:.1f} MB); {unused[0] / 1e6:.1f} MB of it are unused, and it keeps them"
-        fix = f"stop all servers, then: sqlite3 {quote(str(path))} 'PRAGMA auto_vacuum = INCREMENTAL; VACUUM'"
-        return Finding("database", "warn", text, fix)
-    older = "" if found == SCHEMA_VERSION else f", to be migrated to {SCHEMA_VERSION}"
-    return Finding("database", "ok", f"{path} opens, is whole ({size:.1f} MB, schema {found}{older})")
-
-
-def _folder(path: Path, *, single_process: bool) -> Finding:
-    """Whether a new database can be created in the folder, tried with a file of our own: written, locked, migrated."""
-    from ..store.sqlite.database_file import prepare
-    from ..store.sqlite.location import COMPANIONS, STATE, file_system_of
-
-    folder = next(parent for parent in path.resolve().parents if parent.exists())
-    found = file_system_of(folder)
-    kind = "a file system of unknown type" if found is None else found.type
-    probe = folder / f".navi-doctor-{os.getpid()}.db"
-    try:
-        asyncio.run(prepare(probe, single_process=single_process))
-    except NaviError as problem:
-        return Finding("database", "fail", f"{folder} cannot hold a database: {problem.message}", MOVE)
-    finally:
-        for suffix in ("", *COMPANIONS, STATE):
-            probe.with_name(probe.name + suffix).unlink(missing_ok=True)
-    if found is not None and found.network:
-        text = (
-            f"{folder} is on {kind}; locks work between two processes of this machine, the write-ahead log is not used"
-        )
-        return Finding("database", "warn", text, "make sure that one server alone uses it, or use a local disk")
-    text = f"a database can be written and locked in {folder} ({kind}): locks and write-ahead log work"
-    return Finding("database", "ok", f"{text} between two processes")
 
 
 _MOST_KERNELS = 8  # each costs the start of an interpreter

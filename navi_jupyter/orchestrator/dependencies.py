@@ -29,7 +29,7 @@ from ..settings import Limits, Settings
 from .event_writer import EventWriter
 from .interrupts import PendingInterrupts
 from .run_slots import RunSlots
-from .servers import Trust
+from .upkeep.servers import Trust
 
 log = get_logger("session")
 

@@ -29,12 +29,12 @@ from .event_log import EventLog
 from .event_writer import EventWriter
 from .followers import Page, Push
 from .interrupts import PendingInterrupts
-from .maintenance import LOOK_ALONE, PEERS_EVERY, Maintenance
 from .run_slots import RunSlots
-from .servers import Trust, close_orphans, has_exited, this_server
 from .session_actor import Close, Poke, SessionActor, Submitted
 from .session_directory import SessionDirectory, accept_any, no_model
 from .session_list.retention import remove_session, set_deleted, set_removed
+from .upkeep.maintenance import LOOK_ALONE, PEERS_EVERY, Maintenance
+from .upkeep.servers import Trust, close_orphans, has_exited, this_server
 
 log = get_logger("orchestrator")
 
@@ -104,7 +104,9 @@ class Orchestrator:
         self._tool_services = tool_services or ToolServices()
         self._interrupts = PendingInterrupts()
         self._event_writer = EventWriter(store, self.server.id)
-        self.trust = Trust(self.settings.lease, on_lost=self._lose_runs, on_renewed=lease_renewed)
+        self.trust = Trust(
+            self.settings.lease, on_lost=self._lose_runs, on_renewed=lease_renewed, is_cut_off=lambda: store.is_cut_off
+        )
         self._slots = RunSlots(self.settings.max_concurrent_runs, self._poke)
         self._actors: dict[str, tuple[SessionActor, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -126,13 +128,21 @@ class Orchestrator:
         self._listeners: list[RunEnded] = []
         self._shared: SessionDependencies | None = None  # set by :meth:`start`; None before and after
 
-    async def start(self, recalls: SessionRecalls, *listeners: RunEnded, run_started: RunEnded | None = None) -> None:
+    async def start(
+        self,
+        recalls: SessionRecalls,
+        *listeners: RunEnded,
+        run_started: RunEnded | None = None,
+        server_left: Callable[[], None] = lambda: None,
+    ) -> None:
         """Close what dead servers left open, start the prompts that wait; then commands are accepted.
 
         ``listeners`` are called with every run that ends here, ``run_started`` with every one that had waited in its
-        session's queue and begins here.
+        session's queue and begins here, ``server_left`` when another server has ended.
         """
+        self._maintenance.on_server_left = server_left
         lease, since = timedelta(seconds=self.settings.lease.duration), self.trust.clock()
+        await self._store.announce(self.server.id)
         await self._store.write(lambda tx: tx.beat(self.server, at=now(), lease=lease))
         registered = self.trust.clock()
         # Before the first command: a client must not find a run in progress that no server works on. A process of this

@@ -193,7 +193,7 @@ class SessionActor:
                 assert_never(command)
 
     async def _write(self, unit: Callable[[SessionTx], Awaitable[T]]) -> T:
-        return await self._shared.store.write(unit, durable=True)
+        return await self._shared.store.write(unit, durable=True, on=self.session_id)
 
     async def _prompt(self, prompt: Prompt, sender: Sender, item: Submitted) -> Acceptance:
         slots = self._shared.slots

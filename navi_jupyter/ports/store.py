@@ -5,7 +5,7 @@ Not responsible for what a transaction can do (``transactions``).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -135,15 +135,43 @@ class CompactableLogs(Protocol):
         """How many unused pages the file has that can be given back to the file system."""
 
 
+class ServersOfStore(Protocol):
+    """The servers that share the database."""
+
+    async def changed_elsewhere(self, *, within: float = 0.0) -> bool:
+        """Whether another process has committed since the last call; waits for that so many seconds at most."""
+
+    async def announce(self, server_id: str) -> None:
+        """This process is that server: :meth:`disconnected` names it once its connection has ended."""
+
+    async def disconnected(self, server_ids: Iterable[str]) -> Collection[str]:
+        """Those of them whose connection to the database has ended, by its server: they have died, or connect again
+        within a second. Empty where there is no such server, or it does not know."""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether other servers may take this one for gone, as it was not connected for a while."""
+
+    async def leases(self) -> Mapping[str, datetime]:
+        """Until when each server that is registered counts as alive."""
+
+    async def known_servers(self) -> Sequence[Server]:
+        """Those that are registered."""
+
+
 class SessionStore(
-    LogReads, RunReads, InterruptReads, PageReads, SessionListReads, CompactableLogs, Spending, Protocol
+    LogReads, RunReads, InterruptReads, PageReads, SessionListReads, CompactableLogs, ServersOfStore, Spending, Protocol
 ):
     """Sessions, runs and logs, durable. One writer commits all units that have gathered in one transaction."""
 
-    async def write(self, unit: Callable[[SessionTx], Awaitable[T]], *, durable: bool = False) -> T:
+    async def write(
+        self, unit: Callable[[SessionTx], Awaitable[T]], *, durable: bool = False, on: str | None = None
+    ) -> T:
         """Run ``unit`` in a transaction; its return value, once that is committed and its events are published.
 
         It awaits nothing but the transaction and may run twice (see :mod:`navi_jupyter.ports.transactions`).
+        ``on``: the session that it reads and changes, if it changes no other one and nothing that is not a session's: a
+        store that several servers share may perform units of other sessions at the same time.
         An exception undoes this unit alone. ``durable`` asks that it survives a power cut (an fsync), not only a kill.
         Cancelling the waiter does not undo it. Raises StoreError when the disk refuses.
         """
@@ -153,9 +181,6 @@ class SessionStore(
 
         It must not block: the store's writer calls it.
         """
-
-    async def changed_elsewhere(self) -> bool:
-        """Whether another process has committed since the last call."""
 
     async def session(self, session_id: str) -> Session | None: ...
 
@@ -181,9 +206,6 @@ class SessionStore(
 
     async def earlier_sessions(self, owner: str, path: str, *, without: str | None, limit: int) -> Sequence[Session]:
         """Sessions of notebooks at this path, also of those that were there before, but that one; last used first."""
-
-    async def known_servers(self) -> Sequence[Server]:
-        """Those that are registered."""
 
 
 class RecallsOfSession(Protocol):

@@ -19,7 +19,7 @@ from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinja
 from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
 from ..jupyter.kernels.jupyter_services import JupyterServices
-from ..settings import Limits, Settings
+from ..settings import Limits, Settings, lease_of
 from .handler import ApiHandler
 from .identity import (
     LOCAL_USER,
@@ -110,11 +110,19 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     template_paths = [str(Path(__file__).parent / "templates")]  # noqa: RUF012
 
     database_url = _Text(
-        "", help="Where everything is kept: `sqlite:///<path>`. Default: `navi/navi.db` in Jupyter's data directory."
+        "",
+        help="Where everything is kept: `sqlite:///<path>`, or `postgresql://<user>@<host>/<name>` for several servers"
+        " on several machines. Default: `navi/navi.db` in Jupyter's data directory.",
     )
     database_single_process = _Flag(
         False,
         help="Whether this server alone ever uses the database, which can then be on a network file system (NFS, …).",
+    )
+    database_signal = _Choice(
+        ("notify", "poll"),
+        "notify",
+        help="How servers on one PostgreSQL database learn of each other's changes: `notify`, or `poll` behind a pooler"
+        " that shares connections (PgBouncer).",
     )
     default_profile = _Text("assistant", help="The profile of a session that names none.")
     default_model = _Text(
@@ -243,9 +251,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         def values(kind: type) -> dict[str, Any]:
             return {field.name: getattr(self, field.name) for field in fields(kind) if self.has_trait(field.name)}
 
+        url = self.database_url or f"sqlite:///{quote(_default_database())}"
         return replace(
             Settings(**values(Settings), limits=Limits(**values(Limits))),
-            database_url=self.database_url or f"sqlite:///{quote(_default_database())}",
+            database_url=url,
+            lease=lease_of(url),
             kernel_user=self.kernel_user or os.environ.get("JUPYTERHUB_USER") or LOCAL_USER,
             store_keys=self.store_keys and not self._is_shared,
             find_local_models=self.find_local_models and self._looks_around,

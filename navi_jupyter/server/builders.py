@@ -49,7 +49,7 @@ from ..notifications.targets import TargetFiles
 from ..notifications.webhook_sender import WebhookSender, why_unusable_address
 from ..orchestrator.dependencies import ToolServices
 from ..orchestrator.orchestrator import Orchestrator
-from ..orchestrator.servers import OtherServers
+from ..orchestrator.upkeep.servers import OtherServers
 from ..ports.agent import Attachments
 from ..ports.jupyter import JupyterAccess, LinkStore, NotebookMark
 from ..ports.recalls import Occurrences
@@ -87,7 +87,7 @@ class Stores:
 
 async def build_store(settings: Settings) -> Stores:
     """Open, which creates or migrates the tables. Raises StoreError and its kinds when the database cannot be used."""
-    store = await open_database(settings.database_url, single_process=settings.database_single_process)
+    store = await open_database(settings)
     return Stores(
         sessions=store,
         memory=FactStore(store, max_facts_per_user=settings.max_facts_per_user),

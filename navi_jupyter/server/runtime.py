@@ -131,6 +131,7 @@ async def runtime(
             _on_run_ended(orchestrator, marks, recalls.notifications),
             session_list.run_ended,
             run_started=recalls.scheduler.on_run_started,
+            server_left=recalls.scheduler.wake,
         )
         stack.push_async_callback(orchestrator.stop)
         # Only now: what the scheduler finds due is submitted to the orchestrator at once.

@@ -129,7 +129,7 @@ class AttachmentStore:
     async def _check_room(self, tx: Transaction, attachment: Attachment) -> None:
         row = await tx.one(
             "SELECT coalesce(sum(size), 0) AS used FROM"
-            " (SELECT max(size) AS size FROM attachments WHERE owner = ? GROUP BY sha256)",
+            " (SELECT max(size) AS size FROM attachments WHERE owner = ? GROUP BY sha256) AS stored",
             (attachment.owner,),
         )
         used = 0 if row is None else int(row["used"])
@@ -207,8 +207,8 @@ async def _use(tx: Transaction, session_id: str, attachment_ids: Sequence[str]) 
     """Those that are gone, and a session that is, are passed over."""
     for attachment_id in attachment_ids:
         await tx.change(
-            "INSERT OR IGNORE INTO attachment_uses (session_id, attachment_id)"
-            " SELECT s.id, a.id FROM sessions s, attachments a WHERE s.id = ? AND a.id = ?",
+            "INSERT INTO attachment_uses (session_id, attachment_id)"
+            " SELECT s.id, a.id FROM sessions s, attachments a WHERE s.id = ? AND a.id = ? ON CONFLICT DO NOTHING",
             (session_id, attachment_id),
         )
 

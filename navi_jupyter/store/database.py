@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from ..errors import NaviError, StoreError
@@ -43,12 +43,13 @@ class Transaction(SessionRows, RecallRows):
 class Unit(Generic[T]):
     """A unit of work, what became of it, and the caller that waits for it."""
 
-    __slots__ = ("done", "durable", "error", "result", "work")
+    __slots__ = ("done", "durable", "error", "on", "result", "work")
     result: T
 
-    def __init__(self, work: Callable[[Transaction], Awaitable[T]], *, durable: bool) -> None:
+    def __init__(self, work: Callable[[Transaction], Awaitable[T]], *, durable: bool, on: str | None) -> None:
         self.work = work
         self.durable = durable
+        self.on = on
         self.error: BaseException | None = None
         self.done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -92,8 +93,18 @@ class Database(SessionReads, RecallReads):
         """Why nothing can be written at this moment; None when it can. Tries, unless it is known from a moment ago."""
 
     @abstractmethod
-    async def changed_elsewhere(self) -> bool:
-        """Whether another process has committed since the last call."""
+    async def changed_elsewhere(self, *, within: float = 0.0) -> bool:
+        """See :meth:`navi_jupyter.ports.store.SessionStore.changed_elsewhere`."""
+
+    async def announce(self, server_id: str) -> None:
+        """There is no database server that could know."""
+
+    async def disconnected(self, server_ids: Iterable[str]) -> Collection[str]:  # noqa: ARG002 - the port's
+        return ()
+
+    @property
+    def is_cut_off(self) -> bool:
+        return False
 
     @abstractmethod
     def links_now(self, path: str, session_id: str | None) -> Sequence[NotebookLink]:
@@ -103,10 +114,12 @@ class Database(SessionReads, RecallReads):
     async def _commit(self, batch: Sequence[Unit[Any]]) -> None:
         """One transaction for all of ``batch``. Never raises: each unit's caller learns what became of it."""
 
-    async def write(self, unit: Callable[[Transaction], Awaitable[T]], *, durable: bool = False) -> T:
+    async def write(
+        self, unit: Callable[[Transaction], Awaitable[T]], *, durable: bool = False, on: str | None = None
+    ) -> T:
         if self._closing:
             raise StoreError("The database is being closed.")
-        pending = Unit(unit, durable=durable)
+        pending = Unit(unit, durable=durable, on=on)
         self._units.put_nowait(pending)
         return await pending.done
 

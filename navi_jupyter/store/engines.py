@@ -1,25 +1,36 @@
-"""The engine of a database, by its URL. Each is imported when it is used."""
+"""The engine of a database, by its URL. Each is imported when it is used: the driver of PostgreSQL is an extra."""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import os
 
+from ..errors import StoreError
+from ..settings import Settings, is_postgres
 from .database import Database
 
-POSTGRES = ("postgresql", "postgres")  # schemes of URLs, as libpq takes them
 
-
-def is_postgres(url: str) -> bool:
-    """Whether a database is on a PostgreSQL server, and not in a file."""
-    return urlsplit(url).scheme in POSTGRES
-
-
-async def open_database(url: str, *, single_process: bool = False) -> Database:
-    """Open it, create or migrate its tables. Raises StoreError and its kinds when it cannot be used.
-
-    ``single_process``: no other process uses the file (see :meth:`SqliteStore.open`).
-    """
-    from .sqlite.location import database_path
+async def open_database(settings: Settings) -> Database:
+    """Open it, create or migrate its tables. Raises StoreError and its kinds when it cannot be used."""
+    url = settings.database_url
+    if is_postgres(url):
+        refuse_for_single_user()
+        try:
+            from .postgres.store import PostgresStore  # late: the driver is an extra
+        except ImportError as error:
+            raise StoreError(
+                f"A PostgreSQL database needs the extra `postgres` ({error}): pip install 'navi-jupyter[postgres]'"
+            ) from error
+        return await PostgresStore.open(url, poll=settings.database_signal == "poll")
+    from .sqlite.location import database_path  # late: as above
     from .sqlite.store import SqliteStore
 
-    return await SqliteStore.open(database_path(url), single_process=single_process)
+    return await SqliteStore.open(database_path(url), single_process=settings.database_single_process)
+
+
+def refuse_for_single_user() -> None:
+    """In a user's own server on a Hub, code of the user reads every setting. Raises StoreError."""
+    if os.environ.get("JUPYTERHUB_USER"):
+        raise StoreError(
+            "database_url names a PostgreSQL database, and this is a JupyterHub user's own server: its notebooks could"
+            " read the data of all users. Leave database_url unset there."
+        )

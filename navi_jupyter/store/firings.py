@@ -74,7 +74,7 @@ _ATTEMPTS = (
     # A command that was started again has several runs, of which it names the last. The others lie between the slot
     # and that one: the index by user and time finds them, so that no index by command has to be kept for every run.
     " JOIN runs ON runs.user_id = last.user_id AND runs.command_id = last.command_id AND runs.created_at"
-    " BETWEEN iif(f.crashes > 0, min(f.slot, last.created_at), last.created_at) AND last.created_at"
+    " BETWEEN CASE WHEN f.crashes > 0 THEN min(f.slot, last.created_at) ELSE last.created_at END AND last.created_at"
     " ORDER BY runs.number"
 )
 _DELIVERABLE = (
@@ -124,6 +124,7 @@ class ClockRows(Statements):
 
     async def shift_times(self, *, now: datetime, back: timedelta, lease_until: datetime) -> None:
         at, step, lease = to_micros(now), int(back.total_seconds() * 1e6), to_micros(lease_until)
+        ahead = at + step // 2  # not in SQL: of a parameter by a number, PostgreSQL makes one of 32 bits
         await self.change(f"UPDATE firings SET lease_until = ?2 WHERE {CLAIMED} AND lease_until > ?2", (at, lease))
         await self.change(
             "UPDATE firings SET stop_at = stop_at - ?2, started_at = ?1"
@@ -134,13 +135,13 @@ class ClockRows(Statements):
         await self.change(
             "UPDATE firings SET not_before = max(slot, not_before - ?2),"
             " wait_until = max(not_before - ?2, wait_until - ?2)"
-            " WHERE status = 'pending' AND slot <= ?1 AND (attempt > 0 OR deferred OR reason IS NOT NULL)"
-            " AND not_before > ?1 + ?2 / 2",
-            (at, step),
+            " WHERE status = 'pending' AND slot <= ?1 AND (attempt > 0 OR deferred = 1 OR reason IS NOT NULL)"
+            " AND not_before > ?3",
+            (at, step, ahead),
         )
         # Also where quiet hours hold them back: that is looked at again before they are sent.
         await self.change(
-            "UPDATE notices SET due_at = due_at - ?2 WHERE status = 'pending' AND due_at > ?1 + ?2 / 2", (at, step)
+            "UPDATE notices SET due_at = due_at - ? WHERE status = 'pending' AND due_at > ?", (step, ahead)
         )
         await self.change(
             "UPDATE interrupts SET expires_at = expires_at - ?2, created_at = ?1"
@@ -153,7 +154,7 @@ class FiringRows(ClockRows):
     """The ledger in a transaction. Implements :class:`navi_jupyter.ports.recalls.FiringTx`."""
 
     async def add_firings(self, states: Iterable[FiringState]) -> int:
-        text = f"INSERT OR IGNORE INTO firings ({NEW_FIRING_COLUMNS}) VALUES {{rows}}"
+        text = f"INSERT INTO firings ({NEW_FIRING_COLUMNS}) VALUES {{rows}} ON CONFLICT DO NOTHING"
         return await self.change_many(text, rows_of(states, new_firing_values))
 
     async def save_firings(self, states: Iterable[FiringState]) -> None:
@@ -235,7 +236,9 @@ class FiringReads(Readers):
     """What is read of the ledger. Implements :class:`navi_jupyter.ports.recalls.FiringStore`."""
 
     @abstractmethod
-    async def write(self, unit: Callable[[Statements], Awaitable[T]], *, durable: bool = False) -> T:
+    async def write(
+        self, unit: Callable[[Statements], Awaitable[T]], *, durable: bool = False, on: str | None = None
+    ) -> T:
         """The store's, in whose class this one is mixed."""
 
     async def firings(
@@ -316,9 +319,10 @@ class FiringReads(Readers):
 
     async def old_firings(self, before: datetime, *, keep: int, limit: int) -> Mapping[str, datetime]:
         rows = await self.fetch_all(
-            "SELECT id, (SELECT slot FROM firings WHERE recall_id = o.id ORDER BY slot DESC LIMIT 1 OFFSET ?) AS edge"
-            " FROM (SELECT id FROM recalls WHERE EXISTS"
-            "  (SELECT 1 FROM firings WHERE recall_id = recalls.id AND slot < ?)) o WHERE edge IS NOT NULL LIMIT ?",
+            "SELECT id, edge FROM (SELECT id,"
+            "  (SELECT slot FROM firings WHERE recall_id = recalls.id ORDER BY slot DESC LIMIT 1 OFFSET ?) AS edge"
+            "  FROM recalls WHERE EXISTS (SELECT 1 FROM firings WHERE recall_id = recalls.id AND slot < ?)) o"
+            " WHERE edge IS NOT NULL LIMIT ?",
             (keep - 1, to_micros(before), limit),
         )
         return {row["id"]: from_micros(row["edge"]) for row in rows}

@@ -167,8 +167,11 @@ class InterruptQueries(Readers):
         return [row["session_id"] for row in await self.fetch_all(_READY)]
 
     async def queued_sessions(self) -> Mapping[str, int]:
-        each = f"SELECT session_id, 1 AS waits FROM runs WHERE {WAITS} UNION ALL SELECT session_id, 0 FROM ({_READY})"
-        rows = await self.fetch_all(f"SELECT session_id, sum(waits) AS waiting FROM ({each}) GROUP BY session_id")
+        ready = f"SELECT session_id, 0 FROM ({_READY}) AS ready"
+        each = f"SELECT session_id, 1 AS waits FROM runs WHERE {WAITS} UNION ALL {ready}"
+        rows = await self.fetch_all(
+            f"SELECT session_id, sum(waits) AS waiting FROM ({each}) AS one GROUP BY session_id"
+        )
         return {row["session_id"]: row["waiting"] for row in rows}
 
     async def expiring(self, *, at: datetime) -> bool:

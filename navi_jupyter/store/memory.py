@@ -25,6 +25,11 @@ _WORDS = 32  # of a query; more do not make it better
 _LAST = 2**62
 
 
+_SET_MODEL = (
+    "INSERT INTO preferences (owner, model) VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET model = excluded.model"
+)
+
+
 class PreferenceStore:
     """What users have chosen for all sessions to come."""
 
@@ -40,7 +45,7 @@ class PreferenceStore:
         """The models that users have chosen, and those of the last runs, of all users."""
         rows = await self._store.fetch_all(
             "SELECT model FROM preferences"
-            " UNION SELECT model FROM (SELECT model FROM runs ORDER BY number DESC LIMIT 20)"
+            " UNION SELECT model FROM (SELECT model FROM runs ORDER BY number DESC LIMIT 20) AS last"
         )
         return [str(row["model"]) for row in rows]
 
@@ -51,7 +56,7 @@ class PreferenceStore:
             if model is None:
                 await tx.change("DELETE FROM preferences WHERE owner = ?", (owner,))
             else:
-                await tx.change("INSERT OR REPLACE INTO preferences (owner, model) VALUES (?, ?)", (owner, model))
+                await tx.change(_SET_MODEL, (owner, model))
 
         await self._store.write(unit, durable=True)
 
@@ -86,6 +91,7 @@ class FactStore:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (fact.id, owner, text, source, session_id, to_micros(at), to_micros(at)),
             )
+            await self._store.full_text.keep_fact(tx, fact.id, text)
             return fact
 
         return await self._store.write(unit, durable=True)
@@ -103,14 +109,11 @@ class FactStore:
         return [_fact_of(row) for row in page], str(page[-1]["number"]) if len(rows) > limit else None
 
     async def _search(self, owner: str, query: str, *, limit: int, skip: int) -> tuple[Sequence[Fact], str | None]:
-        match = full_text_query(query)
+        match = self._store.full_text.facts_query(query)
         if match is None:
             return [], None
-        rows = await self._store.fetch_all(
-            "SELECT facts.* FROM facts_text JOIN facts ON facts.number = facts_text.rowid"
-            " WHERE facts_text MATCH ? AND facts.owner = ? ORDER BY facts_text.rank, facts.number DESC"
-            " LIMIT ? OFFSET ?",
-            (match, owner, limit + 1, skip),
+        rows = await self._store.read(
+            lambda view: self._store.full_text.facts(view, match, owner, limit=limit + 1, skip=skip)
         )
         page = rows[:limit]
         return [_fact_of(row) for row in page], str(skip + limit) if len(rows) > limit else None
@@ -127,6 +130,7 @@ class FactStore:
                 raise InvalidRequest("text: that is remembered already, as another fact", field="text")
             at = now()
             await tx.change("UPDATE facts SET text = ?, updated_at = ? WHERE id = ?", (text, to_micros(at), fact_id))
+            await self._store.full_text.keep_fact(tx, fact_id, text)
             return _fact_of(row).but(text=text, updated_at=at)
 
         return await self._store.write(unit, durable=True)
@@ -145,12 +149,11 @@ class FactStore:
         )
 
 
-def full_text_query(text: str) -> str | None:
-    """Words as FTS5 wants them: any of them, by their beginnings; nothing in them is syntax. None without a word."""
+def query_words(text: str) -> Sequence[str]:
+    """The words of a query: any of them is searched, each by its beginning."""
     words = dict.fromkeys(word.lower() for word in _WORD.findall(text[:2000]))
     # a single letter begins half of all words.
-    wanted = [word for word in words if len(word) > 1] or list(words)
-    return " OR ".join(f'"{word}"*' for word in wanted[:_WORDS]) or None
+    return ([word for word in words if len(word) > 1] or list(words))[:_WORDS]
 
 
 def _checked(text: str) -> str:

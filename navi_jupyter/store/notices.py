@@ -20,7 +20,8 @@ from .rows import from_micros, load_messages, optional_instant, run_of, to_micro
 from .statements import Row
 
 _IN = "IN (SELECT value FROM json_each(?))"
-_SAID = "n.target || ': ' || n.error || iif(n.attempts > 1, ' (tried ' || n.attempts || ' times)', '')"
+_IN_NUMBERS = "IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
+_SAID = "n.target || ': ' || n.error || CASE WHEN n.attempts > 1 THEN ' (tried ' || n.attempts || ' times)' ELSE '' END"
 _MINE = "status = 'pending' AND taken_by = ?"
 _NOTICE = (
     "SELECT n.number, n.firing_id, n.run_id AS of_run, n.owner, n.target, n.attempts, n.held, r.id AS recall_of,"
@@ -30,7 +31,7 @@ _NOTICE = (
     " runs.recall_id, runs.origin_kernel, runs.model, runs.created_at, runs.started_at, runs.ended_at,"
     " runs.input_tokens, runs.output_tokens, runs.requests, runs.cost, runs.error_code, runs.error_message,"
     " runs.merged_into, runs.timezone, runs.rolled_back, runs.transcript"
-    " FROM json_each(?) taken CROSS JOIN notices n ON n.number = taken.value"
+    " FROM json_each(?) taken CROSS JOIN notices n ON n.number = CAST(taken.value AS BIGINT)"
     " LEFT JOIN firings f ON f.id = n.firing_id"
     " LEFT JOIN runs ON runs.id = coalesce(n.run_id, f.run_id)"
     " LEFT JOIN recalls r ON r.id = coalesce(f.recall_id, runs.recall_id)"
@@ -45,17 +46,21 @@ _OF_RUNS = (
     "SELECT runs.id AS id, s.owner AS owner FROM runs JOIN sessions s ON s.id = runs.session_id"
     f" WHERE runs.id {_IN} ORDER BY runs.number"
 )
+_ADD = "INSERT INTO notices (firing_id, owner, target, due_at) VALUES {rows} ON CONFLICT DO NOTHING"
 _ADD_ENDED = (
-    "INSERT OR IGNORE INTO notices (firing_id, run_id, owner, target, due_at, status, error, ended_at) VALUES {rows}"
+    "INSERT INTO notices (firing_id, run_id, owner, target, due_at, status, error, ended_at) VALUES {rows}"
+    " ON CONFLICT DO NOTHING"
 )
 _RECORDS = (
-    "SELECT target, sum(status = 'pending') AS waiting, sum(status = 'sent') AS sent,"
-    " sum(status = 'failed') AS failed, max(CASE WHEN status = 'sent' THEN ended_at END) AS last_sent_at,"
+    "SELECT target, count(*) FILTER (WHERE status = 'pending') AS waiting, count(*) FILTER (WHERE status ="
+    " 'sent') AS sent,"
+    " count(*) FILTER (WHERE status = 'failed') AS failed, max(CASE WHEN status = 'sent' THEN ended_at END) AS"
+    " last_sent_at,"
     " coalesce((SELECT l.error FROM notices l WHERE l.owner = n.owner AND l.target = n.target AND l.status = 'pending'"
     "  AND l.error IS NOT NULL ORDER BY l.number DESC LIMIT 1),"
     " (SELECT l.error FROM notices l WHERE l.owner = n.owner AND l.target = n.target AND l.ended_at IS NOT NULL"
     "  ORDER BY l.ended_at DESC, l.number DESC LIMIT 1)) AS last_error"
-    " FROM notices n WHERE owner = ? GROUP BY target"
+    " FROM notices n WHERE owner = ? GROUP BY owner, target"
 )
 
 
@@ -73,7 +78,7 @@ class StoredNotices:
         ]
 
         async def unit(tx: Transaction) -> None:
-            await tx.change_many("INSERT OR IGNORE INTO notices (firing_id, owner, target, due_at) VALUES {rows}", rows)
+            await tx.change_many(_ADD, rows)
 
         if rows:
             await self._store.write(unit, durable=True)
@@ -136,7 +141,7 @@ class StoredNotices:
 
         async def unit(tx: Transaction) -> list[Row]:
             return await tx.all(
-                f"UPDATE notices SET attempts = attempts + 1, due_at = ? WHERE number {_IN} AND {_MINE}"
+                f"UPDATE notices SET attempts = attempts + 1, due_at = ? WHERE number {_IN_NUMBERS} AND {_MINE}"
                 " RETURNING number",
                 (to_micros(until), json.dumps(list(numbers)), by),
             )
@@ -191,7 +196,7 @@ class StoredNotices:
 
         async def unit(tx: Transaction) -> None:
             changed = await tx.all(
-                f"UPDATE notices SET {assignments} WHERE number {_IN} AND {whose} RETURNING firing_id",
+                f"UPDATE notices SET {assignments} WHERE number {_IN_NUMBERS} AND {whose} RETURNING firing_id",
                 (*values, chosen, *whom),
             )
             if shown:
@@ -281,7 +286,7 @@ class ResultStore:
     async def add(self, recall_id: str, run_id: str, path: str, *, at: datetime) -> None:
         async def unit(tx: Transaction) -> None:
             await tx.change(
-                "INSERT OR IGNORE INTO results (run_id, recall_id, path, created_at) VALUES (?, ?, ?, ?)",
+                "INSERT INTO results (run_id, recall_id, path, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (run_id, recall_id, path, to_micros(at)),
             )
             # No new version: it is in no plan and in no form, and only this writes it.

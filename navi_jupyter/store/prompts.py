@@ -29,7 +29,7 @@ _QUEUED = f"SELECT * FROM runs WHERE session_id = ? AND {WAITS} ORDER BY priorit
 _BEFORE_COMMAND = (
     "SELECT s.*, c.seq AS accepted_seq, c.run_id AS accepted_run,"
     f" EXISTS (SELECT 1 FROM runs WHERE session_id = ?1 AND {WAITS}) AS queued"
-    " FROM (SELECT 1) LEFT JOIN sessions s ON s.id = ?1 AND s.deleted_at IS NULL"
+    " FROM (SELECT 1) AS always LEFT JOIN sessions s ON s.id = ?1 AND s.deleted_at IS NULL"
     " LEFT JOIN commands c ON c.session_id = ?1 AND c.command_id = ?2"
 )
 _OF_RUN = "(run_id = r.id OR run_id IN (SELECT id FROM runs m WHERE m.merged_into = r.id))"
@@ -153,7 +153,7 @@ _IS_NEW = "(started_at, number) > (?2, ?3)"
 _PAST_TURNS = (
     f"SELECT started_at, number, {_IS_NEW} AS is_new, id, status,"
     + ",".join(
-        f" iif({_IS_NEW}, {name}, NULL) AS {name}"
+        f" CASE WHEN {_IS_NEW} THEN {name} END AS {name}"
         for name in ("command_id", "prompt", "parts", "transcript", "conversation")
     )
     + f" FROM runs WHERE session_id = ?1 AND {FINISHED_TURNS} AND rolled_back = 0 ORDER BY started_at, number"

@@ -32,7 +32,7 @@ _WAITING = (
     f"SELECT s.id, s.title, s.notebook_path, s.updated_at, {_UNREAD_RUNS} AS unread,"
     " (SELECT count(*) FROM interrupts WHERE session_id = s.id AND status = 'open') AS questions"
     " FROM sessions s LEFT JOIN reads m ON m.session_id = s.id AND m.user_id = s.owner WHERE s.owner = ?"
-    " AND s.archived_at IS NULL AND s.deleted_at IS NULL)"
+    " AND s.archived_at IS NULL AND s.deleted_at IS NULL) AS one"
     " WHERE unread > 0 OR questions > 0 ORDER BY updated_at DESC"
 )
 
@@ -78,7 +78,7 @@ class ReadMarks:
             seen = min(seq, session.head_seq)
             await tx.change(
                 "INSERT INTO reads (session_id, user_id, seq, at) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (session_id, user_id) DO UPDATE SET seq = max(seq, excluded.seq), at = excluded.at",
+                " ON CONFLICT (session_id, user_id) DO UPDATE SET seq = max(reads.seq, excluded.seq), at = excluded.at",
                 (session_id, owner, seen, to_micros(at)),
             )
             row = await tx.one("SELECT seq FROM reads WHERE session_id = ? AND user_id = ?", (session_id, owner))

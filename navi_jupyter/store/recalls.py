@@ -74,6 +74,14 @@ _SAVE_RECALLS = (
     " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column16 AND recalls.version = v.column17"
 )
 
+_NOTE_ABSENCES = (
+    "INSERT INTO absences (session_id, since, late, missed) SELECT s.id,"
+    + ",".join(f" CAST(json_extract(w.value, '$[{place}]') AS BIGINT)" for place in (1, 2, 3))
+    + " FROM json_each(?) w JOIN sessions s ON s.id = json_extract(w.value, '$[0]') WHERE s.deleted_at IS NULL"
+    " ON CONFLICT (session_id) DO UPDATE SET since = min(absences.since, excluded.since),"
+    " late = absences.late + excluded.late, missed = absences.missed + excluded.missed"
+)
+
 # CROSS JOIN keeps the order: without statistics SQLite would go through all recalls of the owner, over or not.
 _BESIDE = (
     "r.title, s.title AS session_title, d.at AS read_at, runs.status AS run_status"
@@ -84,18 +92,21 @@ _BESIDE = (
 ENDED_ON = (
     "SELECT f.*, g.ran, g.failed, g.missed, "
     + _BESIDE.format(
-        firings="(SELECT number, max(ended_at) AS at, sum(status = 'succeeded') AS ran,"
-        f" sum(status = 'failed') AS failed, sum(status IN {UNRUN} AND status <> 'coalesced') AS missed"
-        " FROM (SELECT e.number, e.recall_id, e.status, e.ended_at FROM firings e CROSS JOIN recalls o"
-        "  ON o.id = e.recall_id WHERE e.ended_at >= ? AND e.ended_at < ? AND o.owner = ?"
+        firings="(SELECT max(last) AS number, max(ended_at) AS at,"
+        " count(*) FILTER (WHERE status = 'succeeded') AS ran, count(*) FILTER (WHERE status = 'failed') AS failed,"
+        f" count(*) FILTER (WHERE status IN {UNRUN} AND status <> 'coalesced') AS missed"
+        " FROM (SELECT e.recall_id, e.status, e.ended_at,"
+        "  first_value(e.number) OVER (PARTITION BY e.recall_id ORDER BY e.ended_at DESC, e.number DESC) AS last"
+        "  FROM firings e CROSS JOIN recalls o ON o.id = e.recall_id"
+        "  WHERE e.ended_at >= ? AND e.ended_at < ? AND o.owner = ?"
         "  AND e.status <> 'coalesced' AND (e.status <> 'cancelled' OR e.run_id IS NOT NULL)"
-        "  ORDER BY e.ended_at DESC LIMIT 10000)"
+        "  ORDER BY e.ended_at DESC LIMIT 10000) AS ended"
         " GROUP BY recall_id ORDER BY at DESC LIMIT ?) g CROSS JOIN firings f ON f.number = g.number"
     )
     + " ORDER BY g.at DESC"
 )
-"""Of each recall that had a firing end on a day: the last one (with max(), SQLite takes the row that has it).
-One that was cancelled counts where it ran, and was stopped."""
+"""Of each recall that had a firing end on a day: the last one. One that was cancelled counts where it ran, and was
+stopped."""
 ACTIVE = (
     "SELECT f.*, 0 AS ran, 0 AS failed, 0 AS missed, "
     + _BESIDE.format(
@@ -106,8 +117,8 @@ ACTIVE = (
     + " WHERE r.owner = ? ORDER BY f.slot, f.number LIMIT ?"
 )
 _WITH_SESSION = "SELECT r.*, s.title AS session_title FROM recalls r LEFT JOIN sessions s ON s.id = r.session_id"
-COMING = (  # By the index of what is due; the plus keeps SQLite from sorting all of the owner's.
-    f"{_WITH_SESSION} WHERE +r.owner = ? AND r.due_at IS NOT NULL AND r.status IN ('pending', 'running')"
+COMING = (  # By the index of what is due; the || '' keeps SQLite from sorting all of the owner's.
+    f"{_WITH_SESSION} WHERE r.owner || '' = ? AND r.due_at IS NOT NULL AND r.status IN ('pending', 'running')"
     " ORDER BY r.due_at LIMIT ?"
 )
 WAITING = (
@@ -156,7 +167,7 @@ class RecallRows(FiringRows):
     async def open_recalls_of(self, owner: str, *, session_id: str | None = None) -> Sequence[RecallState]:
         rows = await self.all(
             f"SELECT {RECALL_COLUMNS} FROM recalls WHERE owner = ? AND status IN {_OPEN_RECALL}"
-            " AND (? IS NULL OR session_id = ?) ORDER BY number",
+            " AND (CAST(? AS TEXT) IS NULL OR session_id = ?) ORDER BY number",
             (owner, session_id, session_id),
         )
         return await decoded(rows, recall_state_of)
@@ -198,13 +209,8 @@ class RecallRows(FiringRows):
         return _seen_of(await self.one(_SEEN, (session_id, session_id, state.owner))).ends(state.recall) is None
 
     async def note_absences(self, found: Mapping[str, Absence]) -> None:
-        await self.change_many(
-            "INSERT INTO absences (session_id, since, late, missed)"
-            " SELECT s.id, v.column2, v.column3, v.column4 FROM (VALUES {rows}) AS v"
-            " JOIN sessions s ON s.id = v.column1 WHERE s.deleted_at IS NULL ON CONFLICT (session_id) DO UPDATE"
-            " SET since = min(since, excluded.since), late = late + excluded.late, missed = missed + excluded.missed",
-            [(session_id, to_micros(each.since), each.late, each.missed) for session_id, each in found.items()],
-        )
+        values = [(session_id, to_micros(each.since), each.late, each.missed) for session_id, each in found.items()]
+        await self.change(_NOTE_ABSENCES, (json.dumps(values),))
 
     async def take_absences(self) -> dict[str, Absence]:
         rows = await self.all("DELETE FROM absences RETURNING session_id, since, late, missed")
@@ -229,7 +235,7 @@ class OverviewReads(FiringReads):
     ) -> OverviewRows:
         async with self.reading() as view:
             counts = await view.one(
-                "SELECT count(*) AS open, coalesce(sum(status = 'paused'), 0) AS paused FROM recalls"
+                "SELECT count(*) AS open, count(*) FILTER (WHERE status = 'paused') AS paused FROM recalls"
                 f" WHERE owner = ? AND status IN {_OPEN_RECALL}",
                 (owner,),
             )
@@ -291,8 +297,8 @@ class RecallReads(OverviewReads):
         cursor: str | None = None,
     ) -> tuple[Sequence[Recall], str | None]:
         rows = await self.fetch_all(
-            "SELECT * FROM recalls WHERE owner = ? AND number < ? AND (? IS NULL OR session_id = ?)"
-            " AND (? IS NULL OR status = ?) ORDER BY number DESC LIMIT ?",
+            "SELECT * FROM recalls WHERE owner = ? AND number < ? AND (CAST(? AS TEXT) IS NULL OR session_id = ?)"
+            " AND (CAST(? AS TEXT) IS NULL OR status = ?) ORDER BY number DESC LIMIT ?",
             (owner, number_of(cursor), session_id, session_id, status, status, limit + 1),
         )
         page = rows[:limit]
@@ -329,9 +335,10 @@ class RecallReads(OverviewReads):
             "SELECT min(due_at) AS at FROM recalls"
             " WHERE due_at IS NOT NULL AND status IN ('pending', 'running')"
             " UNION ALL SELECT * FROM (SELECT f.not_before FROM firings f JOIN recalls r ON r.id = f.recall_id"
-            f" WHERE f.status = 'pending' AND {STARTABLE} ORDER BY f.not_before LIMIT 1)"
+            f" WHERE f.status = 'pending' AND {STARTABLE} ORDER BY f.not_before LIMIT 1) AS first_pending"
             f" UNION ALL SELECT min(lease_until) FROM firings WHERE {CLAIMED}"
-            f" UNION ALL SELECT * FROM (SELECT f.stop_at {TO_STOP} ORDER BY f.stop_at LIMIT 1))"
+            f" UNION ALL SELECT * FROM (SELECT f.stop_at {TO_STOP} ORDER BY f.stop_at LIMIT 1) AS first_to_stop)"
+            " AS each"
         )
         return None if row is None else optional_instant(row["at"])
 

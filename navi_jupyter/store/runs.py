@@ -31,7 +31,8 @@ _LAST_TURNS = (
     "SELECT * FROM (SELECT *, SUM(COALESCE(LENGTH(transcript), 0)) OVER (ORDER BY started_at DESC, number DESC)"
     " - COALESCE(LENGTH(transcript), 0) AS newer"
     f" FROM (SELECT * FROM runs WHERE session_id = ? AND {FINISHED_TURNS} AND (started_at, number) <= (?, ?)"
-    " ORDER BY started_at DESC, number DESC LIMIT ?)) WHERE newer < ? ORDER BY started_at DESC, number DESC"
+    " ORDER BY started_at DESC, number DESC LIMIT ?) AS turns) AS page WHERE newer < ? ORDER BY started_at DESC,"
+    " number DESC"
 )
 """Turns up to one, newest first: so many at most, and fewer when they are long."""
 _LEFT_BY_RUN = (  # by the run's id and not by ``runs.id``: with that, SQLite uses no index here
@@ -39,7 +40,7 @@ _LEFT_BY_RUN = (  # by the run's id and not by ``runs.id``: with that, SQLite us
     "  JOIN shown_notebooks s ON s.run_id = joined.id WHERE joined.merged_into = ?1)) AS shown,"
     " EXISTS (SELECT 1 FROM interrupts WHERE run_id = ?1 AND status = 'open') AS asks,"
     " EXISTS (SELECT 1 FROM runs other WHERE other.status IN ('queued', 'running', 'waiting')"
-    "  AND other.session_id = (SELECT session_id FROM runs WHERE id = ?1)) AS followed"
+    "  AND other.session_id = (SELECT session_id FROM runs WHERE id = ?1) AND other.id <> ?1) AS followed"
 )
 """What there is to be done when a run has ended: mostly nothing, which the statement that ends it finds out."""
 SLICE_SIZE = 120_000
@@ -254,8 +255,8 @@ class RunQueries(CompactionReads):
 
 
 _SUMS = (
-    "total(input_tokens) AS input_tokens, total(output_tokens) AS output_tokens, total(requests) AS requests,"
-    " sum(cost) AS cost"
+    "coalesce(sum(input_tokens), 0) AS input_tokens, coalesce(sum(output_tokens), 0) AS output_tokens,"
+    " coalesce(sum(requests), 0) AS requests, sum(cost) AS cost"
 )
 
 

@@ -20,7 +20,7 @@ from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrup
 from .log.compaction import GAP, READ_BYTES, CompactionRows
 from .log.frames import run_frames
 from .prompts import PromptReads, PromptRows
-from .rows import offer_of, optional_micros, recall_of, run_of, server_of, session_of, to_micros
+from .rows import from_micros, offer_of, optional_micros, recall_of, run_of, server_of, session_of, to_micros
 from .runs import OPEN_RUNS, RunQueries, RunRows, read_turns
 from .session_list.listing import SessionListQueries, SessionListRows
 from .session_list.search import SearchReads
@@ -58,12 +58,9 @@ def _column(value: Any) -> Any:
 
 _CHUNKS = (256, 128, 64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1)
 """Rows per statement: few sizes, so that the statements stay prepared; what one command appends is one statement."""
-_INSERT_EVENTS = {
-    size: "INSERT INTO events (session_id, seq, run_id, frame) VALUES " + ", ".join(["(?, ?, ?, ?)"] * size)
-    for size in _CHUNKS
-}
+_INSERT_EVENTS = "INSERT INTO events (session_id, seq, run_id, frame) VALUES {rows}"
 _RAISE_HEADS = (
-    "UPDATE sessions SET head_seq = head_seq + more.value FROM json_each(?) AS more"
+    "UPDATE sessions SET head_seq = head_seq + CAST(more.value AS BIGINT) FROM json_each(?) AS more"
     " WHERE sessions.id = more.key AND sessions.deleted_at IS NULL RETURNING id, head_seq"
 )
 """The only counter of a log. Read and raised by one statement, so that two servers never give a number twice."""
@@ -103,13 +100,7 @@ class LogRows(CompactionRows):
         ]
         if not rows:
             return
-        # Many rows in one statement: its thread has to fight for the interpreter after each one.
-        start = 0
-        for size in _CHUNKS:
-            while len(rows) - start >= size:
-                chunk = rows[start : start + size]
-                await self.change(_INSERT_EVENTS[size], [value for row in chunk for value in row])
-                start += size
+        await self.change_many(_INSERT_EVENTS, rows, sizes=_CHUNKS)
         offers = [
             (json.dumps(draft.event.value, ensure_ascii=False), session_id)
             for session_id, drafts in batches.items()
@@ -142,7 +133,7 @@ class LogQueries(Readers):
         rows = await self.fetch_all(
             "SELECT seq, frame FROM"
             " (SELECT seq, frame, SUM(LENGTH(frame)) OVER (ORDER BY seq) - LENGTH(frame) AS before"
-            " FROM events WHERE session_id = ? AND seq > ? ORDER BY seq LIMIT ?) WHERE before < ?",
+            " FROM events WHERE session_id = ? AND seq > ? ORDER BY seq LIMIT ?) AS page WHERE before < ?",
             (session_id, after, limit, READ_BYTES),
         )
         return [(row["seq"], row["frame"]) for row in rows]
@@ -178,7 +169,8 @@ async def _read_snapshot(
         (session_id, waiting, waiting),
     )
     recalls = await view.all(
-        "SELECT * FROM recalls WHERE session_id = ? AND status IN ('pending', 'running', 'paused') ORDER BY next_at",
+        "SELECT * FROM recalls WHERE session_id = ? AND status IN ('pending', 'running', 'paused') ORDER BY"
+        " next_at NULLS FIRST",
         (session_id,),
     )
 
@@ -310,7 +302,7 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries, Sessio
     ) -> Sequence[NotebookLink]:
         rows = await self.fetch_all(
             f"SELECT {LINK} FROM sessions WHERE owner = ? AND deleted_at IS NULL AND (id = ? OR"
-            " (notebook_link IS NOT 'earlier' AND (notebook_path = ? OR kernel_id = ?)))"
+            " (coalesce(notebook_link, '') <> 'earlier' AND (notebook_path = ? OR kernel_id = ?)))"
             " ORDER BY created_at DESC, id DESC",
             (owner, session_id, path, kernel_id),
         )
@@ -326,11 +318,16 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries, Sessio
 
     async def earlier_sessions(self, owner: str, path: str, *, without: str | None, limit: int) -> Sequence[Session]:
         rows = await self.fetch_all(
-            "SELECT * FROM sessions WHERE owner = ? AND (earlier_path = ? OR notebook_path = ?) AND id IS NOT ?"
+            "SELECT * FROM sessions WHERE owner = ? AND (earlier_path = ? OR notebook_path = ?) AND id <>"
+            " coalesce(?, '')"
             " AND deleted_at IS NULL ORDER BY updated_at DESC, id LIMIT ?",
             (owner, path, path, without, limit),
         )
         return [session_of(row) for row in rows]
+
+    async def leases(self) -> Mapping[str, datetime]:
+        rows = await self.fetch_all("SELECT id, lease_until FROM servers")
+        return {row["id"]: from_micros(row["lease_until"]) for row in rows}
 
     async def known_servers(self) -> Sequence[Server]:
         return [server_of(row) for row in await self.fetch_all("SELECT * FROM servers")]

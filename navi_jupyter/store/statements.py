@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-ROWS_AT_ONCE = 256  # so that a statement stays well below SQLite's limit of 32766 parameters, as PostgreSQL's
+POWERS_OF_TWO = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+"""Rows of one statement: it stays well below SQLite's limit of 32766 parameters."""
 T = TypeVar("T")
 Parameters = Sequence[object] | Mapping[str, object]  # of a statement: for its ``?``, or by their names
 
@@ -45,6 +46,13 @@ class SqlConnection(Protocol):
     async def executemany(self, sql: str, rows: Any, /) -> Changed: ...
 
 
+@runtime_checkable
+class BulkConnection(Protocol):
+    """A connection that takes any number of rows in one statement."""
+
+    async def change_many(self, sql: str, rows: Sequence[Sequence[object]], /) -> int: ...
+
+
 class Statements:
     """Statements on one connection inside a transaction that its owner has begun."""
 
@@ -63,16 +71,20 @@ class Statements:
         """Execute; how many rows it touched."""
         return int((await self.db.execute(sql, parameters)).rowcount)
 
-    async def change_many(self, sql: str, rows: Sequence[Sequence[object]]) -> int:
+    async def change_many(
+        self, sql: str, rows: Sequence[Sequence[object]], *, sizes: Sequence[int] = POWERS_OF_TWO
+    ) -> int:
         """Execute ``sql`` with its ``{rows}`` standing for all of ``rows``; how many rows it touched.
 
         Unlike ``executemany`` it gives Python's lock back once per statement, not once per row: beside a busy event
-        loop that is the difference between milliseconds and seconds. Powers of two, so that few statements are
-        ever prepared.
+        loop that is the difference between milliseconds and seconds. ``sizes``: of the rows of one statement, the
+        largest first; few, so that few statements are ever prepared.
         """
+        if isinstance(self.db, BulkConnection):
+            return await self.db.change_many(sql, rows) if rows else 0
         changed = low = 0
         while low < len(rows):
-            size = min(ROWS_AT_ONCE, 1 << ((len(rows) - low).bit_length() - 1))
+            size = next(size for size in sizes if size <= len(rows) - low)
             values = [value for row in rows[low : low + size] for value in row]
             changed += await self.change(_with_rows(sql, len(rows[0]), size), values)
             low += size
@@ -117,5 +129,5 @@ class Readers(ABC):
 
 
 def marks(values: Collection[object]) -> str:
-    """Placeholders for as many values."""
-    return ", ".join("?" * len(values))
+    """Placeholders for the values of an ``IN``. For none NULL, which nothing equals: PostgreSQL has no ``IN ()``."""
+    return ", ".join("?" * len(values)) or "NULL"

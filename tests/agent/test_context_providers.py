@@ -20,8 +20,8 @@ from navi_jupyter.model.recalls import RecallCreate
 from navi_jupyter.ports.agent import ToolContext, Turn
 from navi_jupyter.ports.jupyter import Cell, JupyterAccess, KernelState, Notebook
 from navi_jupyter.store.memory import FactStore
-from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.support.agent_world import Bench
+from tests.support.database import open_store
 
 from .test_tools import Install, install
 
@@ -197,7 +197,7 @@ async def test_the_next_recalls_are_reported_the_soonest_first(bench: Bench) -> 
 async def test_facts_that_fit_the_prompt_come_first_then_the_newest_all_of_this_user(
     bench: Bench, tmp_path: Path
 ) -> None:
-    store = await SqliteStore.open(tmp_path / "navi.db")
+    store = await open_store(tmp_path / "navi.db")
     try:
         memory = FactStore(store, max_facts_per_user=1000)
         await memory.add("The sales figures are in euros.", owner="ada", source="user")
@@ -318,7 +318,7 @@ async def test_what_others_wrote_is_data_between_lines_that_it_cannot_write(benc
     here = Here(KernelState(status="busy", kernel_name=HOSTILE, language=HOSTILE, busy_with=HOSTILE), cells)
     request = {"session_id": "s_1", "title": HOSTILE, "message": "m", "schedule": {"kind": "once", "in": "1h"}}
     await bench.desk.create(RecallCreate.model_validate(request), owner="ada", zone="UTC")
-    store = await SqliteStore.open(tmp_path / "navi.db")
+    store = await open_store(tmp_path / "navi.db")
     try:
         memory = FactStore(store)
         await memory.add(HOSTILE, owner="ada", source="agent")

@@ -25,13 +25,14 @@ from navi_jupyter.model.recalls import RecallCreate
 from navi_jupyter.model.runs import Effect
 from navi_jupyter.model.sessions import Origin, OriginKind, RunStatus
 from navi_jupyter.ports.agent import Message, PastTurn, ToolCall, ToolContext, Turn
+from navi_jupyter.store.database import Database
 from navi_jupyter.store.memory import FactStore
-from navi_jupyter.store.sqlite.store import SqliteStore
 from navi_jupyter.text import fenced, has_fence, inert, inert_line
 from tests.agent.test_subagents import ASSISTANT, Book, Desk
 from tests.agent.test_whole import OPENAI, ended, seen, services, session_of
 from tests.agent.test_whole_approvals import opened
 from tests.support.agent_world import Bench, Outcome, agent_parts, answered
+from tests.support.database import open_store
 from tests.support.providers import Call, Reply, ScriptedProvider, Serve
 
 MODEL = "openai-chat:gpt-6-luna"
@@ -79,7 +80,7 @@ def test_what_people_write_stays_as_it_is() -> None:
 class Memories(Bench):
     """A bench with facts in a real store, a page to read, something to run, and the tools for memory and recalls."""
 
-    def __init__(self, store: SqliteStore, *allowed: str) -> None:
+    def __init__(self, store: Database, *allowed: str) -> None:
         self.page = tool(self.read_page, Effect.READ, source="package:pages")
         self.memory = FactStore(store)
         tools = (self.page, tool(self.run_code, Effect.RUN), DELEGATE, *history.TOOLS, *history.MEMORY_TOOLS)
@@ -110,7 +111,7 @@ Open = Callable[..., AbstractAsyncContextManager[Memories]]
 def memories(tmp_path: Path) -> Open:
     @asynccontextmanager
     async def opening(*allowed: str) -> AsyncIterator[Memories]:
-        store = await SqliteStore.open(tmp_path / "navi.db")
+        store = await open_store(tmp_path / "navi.db")
         try:
             yield Memories(store, *allowed)
         finally:

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from navi_jupyter.clock import now
 from navi_jupyter.model.sessions import USER, Session
 from navi_jupyter.orchestrator.event_log import EventLog
-from navi_jupyter.orchestrator.maintenance import compact
+from navi_jupyter.orchestrator.upkeep.compaction import compact
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.store.rows import dump_messages
 from navi_jupyter.store.sqlite.store import SqliteStore

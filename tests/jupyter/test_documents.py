@@ -37,7 +37,7 @@ from navi_jupyter.model.sessions import USER, Run, RunStatus, Session
 from navi_jupyter.ports.agent import ToolContext, tool_context
 from navi_jupyter.ports.jupyter import JupyterAccess
 from navi_jupyter.store.notebooks.edits import NotebookEditStore
-from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import open_store
 
 from .conftest import text_of
 from .test_notebooks import code, loaded, sources, until, write
@@ -239,7 +239,7 @@ def tools(
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[tuple[Callable[..., Awaitable[Any]], RunEdits, str]]:
-        store = await SqliteStore.open(tmp_path / "navi.db")
+        store = await open_store(tmp_path / "navi.db")
         edits, at = NotebookEditStore(store), clock.now()
         works = Run(
             id="r_1",

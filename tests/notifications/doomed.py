@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from navi_jupyter.notifications.apprise_sender import AppriseSender
-from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import open_store
 from tests.support.notification_world import World
 
 
 async def main(directory: Path) -> None:
     """See the module."""
-    store = await SqliteStore.open(directory / "navi.db")
+    store = await open_store(directory / "navi.db")
     try:
         await World(store, directory).new_service(AppriseSender(allow_private=True)).deliver()
     finally:

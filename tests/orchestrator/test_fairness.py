@@ -22,7 +22,8 @@ from navi_jupyter.ports.agent import ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.settings import Settings
-from navi_jupyter.store.sqlite.store import SqliteStore
+from navi_jupyter.store.database import Database
+from tests.support.database import open_store
 
 if TYPE_CHECKING:
     from navi_jupyter.events import Event
@@ -210,7 +211,7 @@ class Gate:
 class Burst:
     """An orchestrator with its scheduler, and what was asked of it."""
 
-    store: SqliteStore
+    store: Database
     orchestrator: Orchestrator
     gate: Gate
     service: RecallService
@@ -241,7 +242,7 @@ class Burst:
 
 @asynccontextmanager
 async def burst(folder: Path) -> AsyncIterator[Burst]:
-    store = await SqliteStore.open(folder / "navi.db")
+    store = await open_store(folder / "navi.db")
     try:
         gate = Gate()
         orchestrator = Orchestrator(store, gate, settings=Settings(max_concurrent_runs=PLACES))

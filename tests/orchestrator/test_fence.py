@@ -6,10 +6,8 @@ import asyncio
 import json
 import os
 import signal
-import sqlite3
 import sys
 import time
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,11 +15,12 @@ import pytest
 
 from navi_jupyter.clock import now
 from navi_jupyter.errors import LeaseLost
-from navi_jupyter.orchestrator import maintenance, servers
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
-from navi_jupyter.orchestrator.servers import Trust, process_started
+from navi_jupyter.orchestrator.upkeep import maintenance, servers
+from navi_jupyter.orchestrator.upkeep.servers import Trust, process_started
 from navi_jupyter.ports.transactions import Server
 from navi_jupyter.settings import ServerLease
+from tests.support.database import locked_by_another
 from tests.support.orchestrator_process import Process, put_to_sleep
 from tests.support.orchestrator_world import Agent, World, world
 
@@ -112,8 +111,7 @@ def test_a_database_that_another_program_locks_for_longer_than_the_lease_costs_t
         run_id = one.prompt(sid, "effects 1", "c1")["run_id"]
         two.prompt(sid, "effects 1", "c2")
         until_effects(tmp_path, one.pid)
-        with closing(sqlite3.connect(tmp_path / "navi.db", timeout=5, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
+        with locked_by_another(tmp_path / "navi.db"):
             time.sleep(2.0)
             had = settled(tmp_path, one.pid)
         assert two.until_end(sid, run_id)["event"]["code"] == "interrupted"

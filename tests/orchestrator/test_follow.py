@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import random
-import threading
 from collections.abc import Iterable
 from contextlib import aclosing
 from datetime import timedelta
@@ -20,11 +19,13 @@ from navi_jupyter.clock import now
 from navi_jupyter.errors import SessionNotFound, StoreError
 from navi_jupyter.events import Custom, Draft, TextMessageContent, TextMessageStart
 from navi_jupyter.model.sessions import SYSTEM, USER, SessionPatch
-from navi_jupyter.orchestrator import followers, maintenance
+from navi_jupyter.orchestrator import followers
 from navi_jupyter.orchestrator.event_log import EventLog
 from navi_jupyter.orchestrator.event_writer import EventWriter
 from navi_jupyter.orchestrator.followers import Feed, Page, Ring, Rounds, make_page
-from navi_jupyter.orchestrator.maintenance import compact
+from navi_jupyter.orchestrator.upkeep import compaction, maintenance
+from navi_jupyter.orchestrator.upkeep.compaction import compact
+from tests.support.database import Hold
 from tests.support.orchestrator_world import OWNER, Envelope, World, ends, eventually, text_of, world
 
 
@@ -320,11 +321,7 @@ async def test_the_log_knows_how_far_its_followers_are_behind(tmp_path: Path) ->
 async def test_deltas_that_gather_while_the_database_is_busy_become_one_event(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
-        release = threading.Event()
-
-        async def hold(tx: Any) -> None:
-            release.wait()  # in the database's thread
-
+        hold = Hold()
         run = await w.prompt(sid, "wait")
         await w.streaming(sid, run.run_id)
         head = len(await w.log(sid))
@@ -334,7 +331,7 @@ async def test_deltas_that_gather_while_the_database_is_busy_become_one_event(tm
         for number in range(100):
             active._emit(TextMessageContent(message_id=f"m_{run.run_id}", delta=f"x{number}"))
         await asyncio.sleep(0)
-        release.set()
+        hold.release()
         await held
         w.agent.gate.set()
         await w.until_end(sid, run.run_id)
@@ -347,18 +344,14 @@ async def test_deltas_that_gather_while_the_database_is_busy_become_one_event(tm
 async def test_a_writer_waits_when_too_much_waits_for_the_database(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
-        release = threading.Event()
-
-        async def hold(tx: Any) -> None:
-            release.wait()  # in the database's thread
-
+        hold = Hold()
         run = await w.prompt(sid, "say 100000")
         await w.until(sid, lambda e: "delta" in e["event"] and e["event"]["messageId"] != e["run_id"])
         held = asyncio.create_task(w.store.write(hold))
         for _ in range(20_000):
             await asyncio.sleep(0)
         assert w.orchestrator._event_writer._count <= 2600
-        release.set()
+        hold.release()
         await held
         await w.stop(sid, run.run_id)
         await w.until_end(sid, run.run_id)
@@ -862,7 +855,7 @@ async def test_a_stopped_log_lets_nobody_in(tmp_path: Path) -> None:
 async def test_what_is_old_enough_is_compacted_soon_after_the_start_in_one_batch_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "BATCH", 2)
+    monkeypatch.setattr(compaction, "BATCH", 2)
     monkeypatch.setattr(maintenance, "COMPACT_PAUSE", 0.01)
     assert maintenance.COMPACT_FIRST < 60
     assert maintenance.COMPACT_EVERY <= 300

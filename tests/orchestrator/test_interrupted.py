@@ -13,7 +13,7 @@ from navi_jupyter.commands import Acceptance, Prompt
 from navi_jupyter.errors import LeaseLost
 from navi_jupyter.model.runs import InterruptStatus
 from navi_jupyter.model.sessions import Origin, OriginKind, Run
-from navi_jupyter.orchestrator.servers import close_orphans
+from navi_jupyter.orchestrator.upkeep.servers import close_orphans
 from navi_jupyter.ports.transactions import SessionTx
 from tests.support.orchestrator_world import OWNER, World, text_of, world
 

@@ -16,15 +16,16 @@ from navi_jupyter.clock import now
 from navi_jupyter.errors import LeaseLost, StoreError
 from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.sessions import SYSTEM
-from navi_jupyter.orchestrator import maintenance
-from navi_jupyter.orchestrator.servers import Trust, process_started
+from navi_jupyter.orchestrator.upkeep import maintenance
+from navi_jupyter.orchestrator.upkeep.servers import Trust, process_started
 from navi_jupyter.settings import ServerLease
-from navi_jupyter.store.sqlite.store import SqliteStore
+from navi_jupyter.store.database import Database
 from tests.store.test_writer import count_transactions
+from tests.support.database import on_sqlite, open_store
 from tests.support.orchestrator_world import World, eventually, world
 
 
-def calls_of(monkeypatch: pytest.MonkeyPatch, store: SqliteStore, *names: str) -> list[str]:
+def calls_of(monkeypatch: pytest.MonkeyPatch, store: Database, *names: str) -> list[str]:
     """The names of these methods, each time that one is called."""
     seen: list[str] = []
     for name in names:
@@ -97,7 +98,7 @@ async def test_a_new_server_lets_clients_in_when_the_others_look_often_and_its_e
 async def test_an_idle_server_meets_another_one_and_takes_over_when_that_is_gone(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await eventually(lambda: alone(w) and not w.orchestrator._maintenance._met.is_set())
-        other = await SqliteStore.open(tmp_path / "navi.db")
+        other = await open_store(tmp_path / "navi.db")
         process = await asyncio.create_subprocess_exec("sleep", "60")
         try:
             here = w.orchestrator.server
@@ -116,6 +117,7 @@ async def test_an_idle_server_meets_another_one_and_takes_over_when_that_is_gone
             await other.close()
 
 
+@on_sqlite
 async def test_whether_another_process_has_committed_is_asked_of_the_writers_thread_only_after_a_commit(
     tmp_path: Path,
 ) -> None:
@@ -125,7 +127,7 @@ async def test_whether_another_process_has_committed_is_asked_of_the_writers_thr
         for _ in range(50):
             assert not await w.store.changed_elsewhere()
         assert seen.count(asked) <= 5  # after commits of its own
-        other = await SqliteStore.open(tmp_path / "navi.db")
+        other = await open_store(tmp_path / "navi.db")
         await w.store.changed_elsewhere()
         await other.write(
             lambda tx: tx.append(
@@ -137,11 +139,12 @@ async def test_whether_another_process_has_committed_is_asked_of_the_writers_thr
         await other.close()
 
 
+@on_sqlite
 async def test_a_look_that_fails_finds_the_commit_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await SqliteStore.open(tmp_path / "navi.db")
-    other = await SqliteStore.open(tmp_path / "navi.db")
+    store = await open_store(tmp_path / "navi.db")
+    other = await open_store(tmp_path / "navi.db")
     await store.changed_elsewhere()
     await other.write(lambda tx: tx.forget_server("none"))
 
@@ -149,7 +152,7 @@ async def test_a_look_that_fails_finds_the_commit_the_next_time(
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._db, "execute_fetchall", broken)
+        patch.setattr(store._db, "execute_fetchall", broken)  # type: ignore[attr-defined]
         with pytest.raises(StoreError):
             await store.changed_elsewhere()
     assert await store.changed_elsewhere()

@@ -338,8 +338,8 @@ async def test_a_steered_prompt_that_a_stop_meets_while_it_is_taken_stays_in_the
         def __init__(self, store: Any) -> None:
             self.store = store
 
-        async def write(self, unit: Any, *, durable: bool) -> Any:
-            result = await self.store.write(unit, durable=durable)
+        async def write(self, unit: Any, *, durable: bool, on: str | None = None) -> Any:
+            result = await self.store.write(unit, durable=durable, on=on)
             committed.set()
             await asyncio.sleep(0.3)
             return result

@@ -232,7 +232,7 @@ async def test_a_question_that_nobody_answers_expires_and_the_run_goes_on(tmp_pa
 async def test_an_answer_after_the_time_is_refused_although_nobody_has_looked_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("navi_jupyter.orchestrator.maintenance.QUESTIONS_EVERY", 3600.0)
+    monkeypatch.setattr("navi_jupyter.orchestrator.upkeep.maintenance.QUESTIONS_EVERY", 3600.0)
     async with world(tmp_path) as w:
         sid = await w.session()
         _, (question,) = await w.asking(sid, "ask 1 0.01")

@@ -6,15 +6,14 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import time
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.database import perform
 from tests.support.orchestrator_process import Process, put_to_sleep
 
 KILLS = int(os.environ.get("NAVI_TEST_KILLS", "8"))
@@ -48,8 +47,7 @@ class Witness:
         return max((seq for session, seq in self.shown if session == sid), default=0)
 
     def log(self) -> dict[tuple[str, int], str]:
-        with closing(sqlite3.connect(self.path)) as db:
-            rows = db.execute("SELECT session_id, seq, frame FROM events ORDER BY session_id, seq").fetchall()
+        rows = perform(self.path, "SELECT session_id, seq, frame FROM events ORDER BY session_id, seq")
         return {(sid, seq): frame for sid, seq, frame in rows}
 
     def check(self, *, over: bool) -> None:
@@ -102,8 +100,7 @@ class Witness:
             assert settled == opened
 
     def open_runs(self) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.path)) as db:
-            return db.execute("SELECT id, status, server_id FROM runs WHERE ended_at IS NULL").fetchall()
+        return perform(self.path, "SELECT id, status, server_id FROM runs WHERE ended_at IS NULL")
 
 
 def _values(envelopes: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -269,11 +266,8 @@ def test_a_run_that_was_answered_goes_on_although_the_server_was_killed_right_th
         run_id = one.prompt(sid, "ask 3", "c1")["run_id"]
         question = one.question(sid, run_id)
         one.kill()
-    with closing(sqlite3.connect(tmp_path / "navi.db")) as db:  # as if it had died between the answer and the start
-        db.execute(
-            "UPDATE interrupts SET status = 'resolved', payload = '{\"approved\":true}' WHERE id = ?", (question,)
-        )
-        db.commit()
+    answered = "UPDATE interrupts SET status = 'resolved', payload = '{\"approved\":true}' WHERE id = ?"
+    perform(tmp_path / "navi.db", answered, (question,))  # as if it had died between the answer and the start
     with Process(tmp_path) as two:
         two.ready()
         two.ask(do="follow", sid=sid, after=0)

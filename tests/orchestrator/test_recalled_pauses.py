@@ -15,7 +15,7 @@ from navi_jupyter.model.recalls import OnceSpec, Policy, RecallCreate
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import open_store
 from tests.support.orchestrator_world import (
     OWNER,
     PATIENCE,
@@ -90,7 +90,7 @@ class Recalled(World):
 
 @asynccontextmanager
 async def recalled(folder: Path) -> AsyncIterator[Recalled]:
-    store = await SqliteStore.open(folder / "navi.db")
+    store = await open_store(folder / "navi.db")
     orchestrator = Orchestrator(store, agent := Asker())
     made = Recalled(store, orchestrator, agent)
     scheduler = Scheduler(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from navi_jupyter.clock import now
 from navi_jupyter.model.sessions import USER, Run, RunStatus
-from navi_jupyter.orchestrator.servers import process_started
+from navi_jupyter.orchestrator.upkeep.servers import process_started
 from navi_jupyter.ports.transactions import SessionTx
 from tests.support.orchestrator_world import world
 

@@ -24,7 +24,7 @@ from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.ports.agent import ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import on_sqlite, open_store
 from tests.support.orchestrator_world import OWNER, PATIENCE
 
 Trace = list[tuple[int, str]]
@@ -80,7 +80,7 @@ class World:
 
 @asynccontextmanager
 async def world(folder: Path, trace: Trace) -> AsyncIterator[World]:
-    store = await SqliteStore.open(folder / "navi.db")
+    store = await open_store(folder / "navi.db")
     orchestrator = Orchestrator(store, Silent())
     scheduler = Scheduler(store, orchestrator.submit, server_id=orchestrator.server.id)
     made = World(trace, orchestrator, scheduler, RecallService(store, changed=scheduler.wake))
@@ -103,6 +103,7 @@ async def world(folder: Path, trace: Trace) -> AsyncIterator[World]:
         await store.close()
 
 
+@on_sqlite
 async def test_a_prompt_a_recall_and_its_run_take_few_statements(tmp_path: Path, trace: Trace) -> None:
     async with world(tmp_path, trace) as w, asyncio.timeout(PATIENCE):
         prompted, recalled = await w.session(), await w.session()

@@ -43,15 +43,15 @@ from navi_jupyter.events import (
 from navi_jupyter.model.runs import Interrupt, InterruptKind, InterruptStatus
 from navi_jupyter.model.sessions import USER, Run, RunStatus, Session
 from navi_jupyter.orchestrator.event_writer import merge_deltas
-from navi_jupyter.orchestrator.maintenance import fold_run
 from navi_jupyter.orchestrator.run_endings import interrupt_event, pause_event
 from navi_jupyter.orchestrator.snapshot import agui_message, conversation, snapshot_events
 from navi_jupyter.orchestrator.transcript import TranscriptBuilder, fold_frames
+from navi_jupyter.orchestrator.upkeep.compaction import fold_run
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.store import SessionSnapshot
 from navi_jupyter.store import prompts
 from navi_jupyter.store.log.frames import JoinedTexts
-from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import open_store
 from tests.support.log_reader import Reader
 from tests.support.orchestrator_world import world
 
@@ -526,7 +526,7 @@ async def test_a_turn_that_was_read_for_a_run_is_read_once(tmp_path: Path) -> No
             await w.until_end(session, run_id)
             more = await w.store.past_turns(session)
             assert [turn.run_id for turn in more] == [*(turn.run_id for turn in first), run_id]
-            other = await SqliteStore.open(tmp_path / "navi.db")
+            other = await open_store(tmp_path / "navi.db")
             try:
                 assert list(await other.past_turns(session)) == list(more)
             finally:

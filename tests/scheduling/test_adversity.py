@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from navi_jupyter.scheduling.decisions import MAX_WAIT, Busy
 from navi_jupyter.scheduling.ledger import Report
 from navi_jupyter.scheduling.outcomes import manual, settle
 from navi_jupyter.scheduling.scheduler import BREATH, LEASE, LONGEST_SLEEP, Scheduler
-from navi_jupyter.store.sqlite import connection
+from tests.support.refusals import Refusal, be_impatient, check_integrity, full, locked, read_only
 from tests.support.scheduler_world import OWNER, START, World, world
 
 
@@ -104,59 +102,37 @@ async def test_a_server_that_starts_again_just_before_a_due_time_sends_one_promp
 # --- M9: a database that refuses -------------------------------------------------------------------------------------
 
 
-async def _locked(w: World) -> Any:
-    holder = sqlite3.connect(w.store.path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    return holder.close
-
-
-async def _full(w: World) -> Any:
-    db = w.store._db
-    await db.execute("VACUUM")  # no page is free
-    pages = next(iter(await db.execute_fetchall("PRAGMA page_count")))[0]
-    await db.execute(f"PRAGMA max_page_count = {pages}")
-    return lambda: db.execute("PRAGMA max_page_count = 1073741823")
-
-
-async def _read_only(w: World) -> Any:
-    await w.store._db.execute("PRAGMA query_only = ON")
-    return lambda: w.store._db.execute("PRAGMA query_only = OFF")
-
-
-@pytest.mark.parametrize("refuse", [_locked, _full, _read_only])
+@pytest.mark.parametrize("refusal", [locked, full, read_only])
 async def test_what_falls_due_while_the_database_refuses_is_made_up_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal
 ) -> None:
-    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 30)
+    be_impatient(monkeypatch)
     async with world(tmp_path) as w:
         scheduler, session = w.scheduler(), await w.add_session()
         many = [await w.recall(session, {"kind": "once", "in": f"{n + 1}s"}, {"busy": "queue"}) for n in range(40)]
         regular = await w.recall(session, {"kind": "every", "every": "10s"})
-        undo = await refuse(w)
-        refused = 0
-        for _ in range(6):
-            w.clock.advance(10 * SECOND)
-            try:
-                await w.step(scheduler)
-            except StoreError:
-                refused += 1
-        assert refused, "it was to refuse"
-        state = await w.store.recall_state(regular.id)
-        assert state is not None
-        assert state.due_at is not None
-        # On a full disk a small transaction may still find room: whole, never half.
-        assert state.due_at == START + 10 * SECOND * (1 + len(await w.ledger(regular)))
-        if refuse is not _full:
-            assert state.due_at == START + 10 * SECOND, "its place has moved"
-            assert not w.sessions.prompts
-        if (undone := undo()) is not None:
-            await undone
+        async with refusal(w.store, tmp_path / "navi.db"):
+            refused = 0
+            for _ in range(6):
+                w.clock.advance(10 * SECOND)
+                try:
+                    await w.step(scheduler)
+                except StoreError:
+                    refused += 1
+            assert refused, "it was to refuse"
+            state = await w.store.recall_state(regular.id)
+            assert state is not None
+            assert state.due_at is not None
+            # On a full disk a small transaction may still find room: whole, never half.
+            assert state.due_at == START + 10 * SECOND * (1 + len(await w.ledger(regular)))
+            if refusal is not full:
+                assert state.due_at == START + 10 * SECOND, "its place has moved"
+                assert not w.sessions.prompts
         await w.step(scheduler)
         assert [row[1] for row in await w.ledger(regular)] == [10.0 * n for n in range(1, 7)]
         assert w.sessions.prompts
         assert all([len(await w.ledger(recall)) == 1 for recall in many])
-        with closing(sqlite3.connect(w.store.path)) as db:
-            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        check_integrity(tmp_path / "navi.db")
 
 
 # --- B2, B3, O1-O6: a busy session -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 
 from navi_jupyter.model.sessions import RunStatus
 from navi_jupyter.store.rows import to_micros
+from tests.support.database import on_sqlite
 from tests.support.scheduler_world import World, world
 
 LONG = timedelta(minutes=5)
@@ -91,6 +92,7 @@ async def test_the_sweep_mends_what_the_audit_finds_after_a_death(tmp_path: Path
         assert await w.step(scheduler) == 1
 
 
+@on_sqlite
 async def test_what_is_due_next_is_read_from_an_index_however_many_recalls_wait(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         for sql in (

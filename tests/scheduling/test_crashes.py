@@ -6,12 +6,10 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +25,7 @@ from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.scheduling.ledger import Report
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.schedules import count
-from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import open_store, perform
 from tests.support.scheduler_world import OWNER, START, Sessions, World, world
 
 if TYPE_CHECKING:
@@ -165,7 +163,7 @@ class _Told(list[Any]):
 
 
 async def _serve(database: Path, server_id: str) -> None:
-    store, clock = await SqliteStore.open(database), SystemClock()
+    store, clock = await open_store(database), SystemClock()
     sessions = Sessions(store, clock)
     sessions.prompts = _Told()
     async with Scheduler(store, sessions, server_id=server_id):
@@ -173,7 +171,7 @@ async def _serve(database: Path, server_id: str) -> None:
 
 
 async def _fill(database: Path) -> datetime:
-    store, at = await SqliteStore.open(database), real_now()
+    store, at = await open_store(database), real_now()
     due = at.replace(microsecond=0) + timedelta(seconds=2)
 
     async def unit(tx: Any) -> None:
@@ -196,8 +194,7 @@ async def _fill(database: Path) -> datetime:
 
 
 def _recorded(database: Path) -> int:
-    with closing(sqlite3.connect(database)) as db:
-        return int(db.execute("SELECT count(*) FROM firings WHERE status = 'running'").fetchone()[0])
+    return int(perform(database, "SELECT count(*) AS running FROM firings WHERE status = 'running'")[0]["running"])
 
 
 def test_a_server_killed_in_the_middle_of_a_burst_has_started_each_recall_once_and_lost_none(tmp_path: Path) -> None:
@@ -225,17 +222,17 @@ def test_a_server_killed_in_the_middle_of_a_burst_has_started_each_recall_once_a
             server.stdout.close()
             server.wait()
         assert server.returncode == -signal.SIGKILL
-    with closing(sqlite3.connect(database)) as db:
-        runs = Counter(name for (name,) in db.execute("SELECT command_id FROM runs"))
-        firings = db.execute(
-            "SELECT f.recall_id, f.slot, f.status FROM firings f JOIN runs ON runs.id = f.run_id"
-            " AND runs.command_id = f.command_id AND runs.session_id = f.session_id"
-        ).fetchall()
+    runs = Counter(row["command_id"] for row in perform(database, "SELECT command_id FROM runs"))
+    firings = perform(
+        database,
+        "SELECT f.recall_id, f.slot, f.status FROM firings f JOIN runs ON runs.id = f.run_id"
+        " AND runs.command_id = f.command_id AND runs.session_id = f.session_id",
+    )
     assert set(runs.values()) == {1}
     assert len(heard) == len(set(heard))
     assert set(heard) <= set(runs)
     assert len(runs) == len(firings) == len({recall_id for recall_id, *_ in firings}) == AT_ONCE
-    assert {row[1:] for row in firings} == {(int(due.timestamp() * 1e6), "running")}
+    assert {(row["slot"], row["status"]) for row in firings} == {(int(due.timestamp() * 1e6), "running")}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from navi_jupyter.ports.recall_overview import OpenRecall
 from navi_jupyter.scheduling.schedules import slots, slots_by_day
 from navi_jupyter.server.rest.overview import calendar, midnights
 from navi_jupyter.store.recalls import ACTIVE, COMING, ENDED_ON, WAITING
+from tests.support.database import on_sqlite
 from tests.support.scheduler_world import OWNER, START, World, world
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ async def test_the_firings_of_a_deleted_session_stay_in_it_without_a_session_to_
         assert entry.session_title is None
 
 
+@on_sqlite
 async def test_the_overview_reads_by_indexes_and_not_every_recall_or_firing(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         wanted = {

@@ -392,18 +392,16 @@ async def test_pruning_keeps_the_last_rows_what_is_young_and_what_is_open(tmp_pa
         scheduler, session = w.scheduler(), await w.add_session()
         busy = await w.recall(session, {"kind": "every", "every": "1m"}, {"misfire": "all"})
         rare = await w.recall(session, HOURLY)
-        db = w.store._db
         rows = [
             (f"f_{n}", busy.id, session, n * 1_000_000, "auto", "pending" if n == 3 else "succeeded", f"c{n}", n)
             for n in range(KEPT_ROWS + 50)
         ]
         rows += [("f_rare", rare.id, session, 0, "auto", "succeeded", "cr", 0)]
-        await db.executemany(
-            "INSERT INTO firings (id, recall_id, session_id, slot, kind, status, command_id, not_before)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
+        text = (
+            "INSERT INTO firings (id, recall_id, session_id, slot, kind, status, command_id, not_before) VALUES {rows}"
         )
-        await db.execute("UPDATE firings SET delivery = 'pending' WHERE id = 'f_5'")
+        await w.store.write(lambda tx: tx.change_many(text, rows))
+        await w.store.write(lambda tx: tx.change("UPDATE firings SET delivery = 'pending' WHERE id = 'f_5'"))
         assert await scheduler.prune() == 48
         assert await scheduler.prune() == 0  # once an hour
         left = {row["id"] for row in await w.store.fetch_all("SELECT id FROM firings")}

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from navi_jupyter.errors import SessionNotFound
+from navi_jupyter.errors import SessionNotFound, StoreError
 from navi_jupyter.model.recalls import RecallPatch
 from navi_jupyter.model.sessions import RunStatus
+from tests.support.refusals import be_impatient, read_only
 from tests.support.scheduler_world import OWNER, world
 
 if TYPE_CHECKING:
@@ -236,19 +237,17 @@ async def test_two_servers_on_one_database_start_each_slot_once(tmp_path: Path) 
             ]
 
 
-async def test_a_store_that_refuses_leaves_the_slots_where_they_were(tmp_path: Path) -> None:
-    import pytest
-
-    from navi_jupyter.errors import StoreError
-
+async def test_a_store_that_refuses_leaves_the_slots_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_impatient(monkeypatch)
     async with world(tmp_path) as w:
         scheduler, session = w.scheduler(), await w.add_session()
         recall = await w.recall(session, {"kind": "once", "in": "1s"})
         w.clock.advance(timedelta(seconds=1))
-        await w.store._db.execute("PRAGMA query_only = ON")
-        with pytest.raises(StoreError):
-            await w.step(scheduler)
-        await w.store._db.execute("PRAGMA query_only = OFF")
+        async with read_only(w.store, tmp_path / "navi.db"):
+            with pytest.raises(StoreError):
+                await w.step(scheduler)
         assert await w.step(scheduler) == 1
         assert (await w.get(recall)).status == "running"
 
@@ -307,10 +306,8 @@ async def test_a_stored_schedule_that_can_not_be_read_any_more_fails_alone(tmp_p
         scheduler, session = w.scheduler(), await w.add_session()
         bad = await w.recall(session, {"kind": "cron", "expr": "0 * * * *"})
         good = await w.recall(session, {"kind": "cron", "expr": "0 * * * *"})
-        await w.store._db.execute(
-            "UPDATE recalls SET schedule = ? WHERE id = ?",
-            ('{"kind":"cron","expr":"0 * * * *","tz":"Gone/Zone"}', bad.id),
-        )
+        unreadable = ('{"kind":"cron","expr":"0 * * * *","tz":"Gone/Zone"}', bad.id)
+        await w.store.write(lambda tx: tx.change("UPDATE recalls SET schedule = ? WHERE id = ?", unreadable))
         w.clock.advance(timedelta(hours=1))
         await w.step(scheduler)
         assert (await w.get(bad)).status == "failed"

@@ -21,6 +21,9 @@ from navi_jupyter.errors import StoreDamaged, StoreError, StoreForeign, StoreToo
 from navi_jupyter.model.sessions import Asker, Session
 from navi_jupyter.store.sqlite import database_file
 from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import on_sqlite
+
+pytestmark = on_sqlite
 
 
 def session(session_id: str = "s_1") -> Session:

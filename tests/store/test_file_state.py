@@ -22,8 +22,11 @@ from navi_jupyter.store.sqlite import store as sqlite
 from navi_jupyter.store.sqlite.file_state import CommitRecord, DatabaseFiles, missing_changes
 from navi_jupyter.store.sqlite.location import FileSystem
 from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import on_sqlite
 
 from .test_database_file import session, sessions_in
+
+pytestmark = on_sqlite
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,6 +20,9 @@ from navi_jupyter.errors import StoreError, StoreForeign, StoreLocked
 from navi_jupyter.store.sqlite import database_file, locking
 from navi_jupyter.store.sqlite.location import FileSystem, database_path, file_system_of, mounted_at, mounts_of
 from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import on_sqlite
+
+pytestmark = on_sqlite
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navi_jupyter.errors import FactNotFound, InvalidRequest, LimitReached
-from navi_jupyter.store.memory import FactStore, full_text_query
-from navi_jupyter.store.sqlite.store import SqliteStore
+from navi_jupyter.store.memory import FactStore
+from navi_jupyter.store.sqlite.full_text import full_text_query
+from tests.support.database import open_store
 
 
 @asynccontextmanager
 async def memory_of(folder: Path, *, limit: int = 1000) -> AsyncIterator[FactStore]:
-    store = await SqliteStore.open(folder / "navi.db")
+    store = await open_store(folder / "navi.db")
     try:
         yield FactStore(store, max_facts_per_user=limit)
     finally:

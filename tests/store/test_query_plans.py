@@ -36,6 +36,9 @@ from navi_jupyter.store.read_marks import ReadMarks
 from navi_jupyter.store.rows import RECALL_COLUMNS
 from navi_jupyter.store.session_list.index import SearchIndex
 from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import on_sqlite
+
+pytestmark = on_sqlite
 
 SMALL = {
     "servers": "a row for each server that is running",
@@ -49,12 +52,19 @@ WHOLE = {
     "SELECT model FROM preferences": "the last twenty runs, from the end",
     "SELECT DISTINCT owner, sha256 FROM attachments": "an hourly look for files that are of no attachment",
     "DELETE FROM attachments": "the same look: what is old and in no session",
-    "SELECT id, (SELECT slot FROM firings": "an hourly look for what a ledger has too much of; in each it goes by key",
+    "SELECT id, edge FROM (SELECT id,": "an hourly look for what a ledger has too much of; in each it goes by key",
     f"SELECT {RECALL_COLUMNS} FROM recalls WHERE status = 'expired'": "after the clock was set back",
 }
 """What statements that read a whole table begin with, and why that may be."""
 NOT_CALLED = {"all", "one", "change", "change_many", "fetch_all", "fetch_one", "read", "write", "open", "close"}
-NOT_CALLED |= {"open_readers", "close_readers", "failure", "changed_elsewhere"}  # of a connection, not of rows
+NOT_CALLED |= {
+    "open_readers",
+    "close_readers",
+    "failure",
+    "changed_elsewhere",
+    "announce",
+    "disconnected",
+}  # of a connection, not of rows
 AT = datetime(2026, 11, 20, 9, tzinfo=UTC)
 COUNT = 300
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +13,14 @@ import pytest
 
 from navi_jupyter.errors import SessionNotFound, StoreError
 from navi_jupyter.store.database import Transaction
+from navi_jupyter.store.postgres import connection as postgres
 from navi_jupyter.store.sqlite import connection
 from navi_jupyter.store.sqlite import store as sqlite
 from navi_jupyter.store.sqlite.store import SqliteStore
 from navi_jupyter.store.statements import Statements
+from tests.support.database import Hold, locked_by_another, on_sqlite
 
-from .test_writer import draft, locked_by_another, opened
+from .test_writer import draft, opened
 
 
 @contextmanager
@@ -50,6 +51,7 @@ async def append(tx: Transaction, number: int) -> int:
     return await tx.append("s_1", [draft(number)])
 
 
+@on_sqlite
 async def test_a_commit_is_one_hop_whatever_its_units_do(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         threads: set[int] = set()
@@ -72,37 +74,46 @@ async def test_a_commit_is_one_hop_whatever_its_units_do(tmp_path: Path) -> None
         assert await store.head("s_1") == 201
 
 
-async def test_what_is_read_together_is_one_hop_and_one_view_of_the_database(tmp_path: Path) -> None:
-    async with opened(tmp_path) as store:
-        between, go_on = threading.Event(), threading.Event()
+async def count_events(view: Statements) -> int:
+    (row,) = await view.all("SELECT count(*) AS n FROM events")
+    return int(row["n"])
 
-        async def count(view: Statements) -> int:
-            (row,) = await view.all("SELECT count(*) AS n FROM events")
-            return int(row["n"])
+
+async def test_what_is_read_together_is_one_view_of_the_database(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        hold = Hold()
 
         async def twice(view: Statements) -> tuple[int, int]:
-            first = await count(view)
-            between.set()
-            go_on.wait()
-            return first, await count(view)
+            first = await count_events(view)
+            await hold()
+            return first, await count_events(view)
 
-        with hops(store) as seen:
-            reading = asyncio.create_task(store.read(twice))
-            await asyncio.to_thread(between.wait)
-            assert len(seen) == 1
-            await store.write(lambda tx: append(tx, 1))
-            go_on.set()
-            assert await reading == (0, 0)
-            assert len(seen) == 2
-        assert await store.read(count) == 1
+        reading = asyncio.create_task(store.read(twice))
+        await hold.begun()
+        await store.write(lambda tx: append(tx, 1))
+        hold.release()
+        assert await reading == (0, 0)
+        assert await store.read(count_events) == 1
 
         async def wrong(view: Statements) -> None:
             await view.all("SELECT each FROM nowhere")
 
-        for _ in range(2 * connection.READERS):  # each reader can be used again
+        for _ in range(2 * max(connection.READERS, postgres.READERS)):  # each reader can be used again
             with pytest.raises(StoreError, match="nowhere"):
                 await store.read(wrong)
-        assert await store.read(count) == 1
+        assert await store.read(count_events) == 1
+
+
+@on_sqlite
+async def test_what_is_read_together_is_one_hop(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+
+        async def twice(view: Statements) -> tuple[int, int]:
+            return await count_events(view), await count_events(view)
+
+        with hops(store) as seen:
+            assert await store.read(twice) == (0, 0)
+            assert len(seen) == 1
 
 
 async def asks_the_loop(tx: Transaction) -> None:
@@ -120,6 +131,7 @@ async def waits_for_others(tx: Transaction) -> None:
     await asyncio.Event().wait()
 
 
+@on_sqlite
 @pytest.mark.parametrize("unit", [asks_the_loop, gives_the_loop_its_turn, waits_for_others])
 async def test_a_unit_that_awaits_something_else_is_refused_by_name_and_the_others_are_stored(
     tmp_path: Path, unit: Any
@@ -158,7 +170,7 @@ async def test_a_unit_that_ends_as_if_it_was_cancelled_ends_no_one_else(tmp_path
 
 async def test_the_loop_goes_on_while_another_process_has_the_lock(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        async with locked_by_another(tmp_path / "navi.db"):
+        with locked_by_another(tmp_path / "navi.db"):
             writing = asyncio.create_task(store.write(lambda tx: append(tx, 1)))
             for _ in range(50):
                 await asyncio.sleep(0.001)
@@ -203,6 +215,7 @@ class WithoutInside:
         return getattr(self.documented, name)
 
 
+@on_sqlite
 async def test_without_a_way_into_the_thread_all_works_with_a_hop_per_statement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +244,7 @@ async def test_without_a_way_into_the_thread_all_works_with_a_hop_per_statement(
         assert [result for result in results if isinstance(result, int)] == list(range(1, 11))
         assert {type(result) for result in results} == {SessionNotFound, StoreError, int}
 
-        async def view(view: Statements) -> list[sqlite3.Row]:
+        async def view(view: Statements) -> list[Any]:
             return [*await view.all("SELECT seq FROM events"), *await view.all("SELECT seq FROM events")]
 
         assert [row["seq"] for row in await store.read(view)] == [*range(1, 11)] * 2

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.store.database import Transaction
-from navi_jupyter.store.sqlite.store import SqliteStore
+from navi_jupyter.store.database import Database, Transaction
 from tests.orchestrator import test_commands, test_follow, test_interrupted, test_modes, test_pauses
 from tests.scheduling import test_edges, test_planning, test_policies, test_scheduler
 
@@ -67,12 +66,12 @@ def rehearsed(unit: Unit) -> Unit:
 
 @pytest.fixture
 def every_unit_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    once = SqliteStore.write
+    once = Database.write
 
-    async def write(self: SqliteStore, unit: Unit, *, durable: bool = False) -> Any:
-        return await once(self, rehearsed(unit), durable=durable)
+    async def write(self: Database, unit: Unit, *, durable: bool = False, on: str | None = None) -> Any:
+        return await once(self, rehearsed(unit), durable=durable, on=on)
 
-    monkeypatch.setattr(SqliteStore, "write", write)
+    monkeypatch.setattr(Database, "write", write)
 
 
 @pytest.mark.usefixtures("every_unit_twice")

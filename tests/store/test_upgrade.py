@@ -10,6 +10,9 @@ from pathlib import Path
 from navi_jupyter.model.sessions import Usage
 from navi_jupyter.store.sqlite import database_file
 from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import on_sqlite
+
+pytestmark = on_sqlite
 
 
 async def test_sessions_runs_and_waiting_prompts_of_version_1_are_read_by_this_one(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import MISSING, find_programs
+
 _PEERS = Path(__file__).parents[1] / "peers" / "node_modules"
 
 
@@ -30,6 +32,13 @@ def chromium() -> str:
     )
     needed(path, "Chromium (Debian: apt-get install chromium; or set NAVI_CHROMIUM to its path)")
     return path
+
+
+def postgres_programs() -> Path:
+    """The folder of ``initdb`` and ``postgres``."""
+    found = find_programs()
+    needed(found, MISSING)
+    return found or Path()
 
 
 def peer(program: str, *places: str) -> str:

@@ -18,8 +18,9 @@ from navi_jupyter.notifications.targets import TargetFiles
 from navi_jupyter.notifications.webhook_sender import WebhookSender
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.recalls import FiringState, RecallState
+from navi_jupyter.store.database import Database
 from navi_jupyter.store.notices import StoredNotices
-from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.support.database import open_store
 from tests.support.scheduler_world import OWNER, START, TestClock
 from tests.support.warm_sender import WARM
 
@@ -29,7 +30,7 @@ BASE = "https://hub.example.org/user/ada/"
 class World:
     """See the module."""
 
-    def __init__(self, store: SqliteStore, directory: Path) -> None:
+    def __init__(self, store: Database, directory: Path) -> None:
         self.store = store
         self.clock = TestClock()
         self.notices = StoredNotices(store)
@@ -131,7 +132,7 @@ class World:
 @asynccontextmanager
 async def world(directory: Path, *, zone: str = "UTC", at: datetime | None = None) -> AsyncIterator[World]:
     """One on a fresh database."""
-    store = await SqliteStore.open(directory / "navi.db")
+    store = await open_store(directory / "navi.db")
     try:
         made = World(store, directory)
         if at is not None:

@@ -7,21 +7,21 @@ written at once and whole, so that what the test has read is what a client had s
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import queue
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
+URL = "PYTEST_NAVI_POSTGRES"  # as in ``database``, which is not imported before the path is known
 PATIENCE = 30.0
 
 Message = dict[str, Any]
@@ -30,14 +30,20 @@ Message = dict[str, Any]
 class Process:
     """A server process. Use as a context manager: it is killed at the end if it still lives."""
 
-    def __init__(self, folder: Path, *, lease: float = 30.0) -> None:
+    def __init__(self, folder: Path, *, lease: float = 30.0, host: str = "", database: str = "") -> None:
+        """``host``: the machine that it takes itself to be on. ``database``: the URL of its PostgreSQL database."""
         self._popen = subprocess.Popen(
             [sys.executable, __file__, str(folder), str(lease)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(folder / "stderr.txt").open("ab"),
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                **({"PYTEST_NAVI_HOST": host} if host else {}),
+                **({URL: database} if database else {}),
+            },
         )
         self.pid = self._popen.pid
         self.said: list[Message] = []
@@ -149,17 +155,14 @@ class Process:
 
 
 def put_to_sleep(server: Process, folder: Path) -> None:
-    """Stop it between two transactions. Within one it holds SQLite's lock until it wakes or ends."""
+    """Stop it between two transactions. Within one it holds the lock of those that write until it wakes or ends."""
+    from tests.support.database import is_being_written
+
     while True:
         os.kill(server.pid, signal.SIGSTOP)
-        with closing(sqlite3.connect(folder / "navi.db", timeout=0.5, isolation_level=None)) as db:
-            try:
-                db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                os.kill(server.pid, signal.SIGCONT)
-                continue
-            db.execute("ROLLBACK")
+        if not is_being_written(folder / "navi.db"):
             return
+        os.kill(server.pid, signal.SIGCONT)
 
 
 # --- the other side
@@ -285,12 +288,19 @@ async def settle_all(conductor: Any, sid: str) -> None:
 async def break_store(store: Any, how: str) -> None:
     """``refuse``: the database can be read, and not be written by this server, until ``accept``. ``cut_off``: nothing
     that it asks the database is answered any more."""
+    from navi_jupyter.errors import StoreError
+    from navi_jupyter.store.sqlite.store import SqliteStore
 
     async def unanswered(*_: Any, **__: Any) -> Any:
         await asyncio.Event().wait()
 
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise StoreError("The database cannot be written.")
+
     if how == "cut_off":
         store.write = store.fetch_all = unanswered
+    elif not isinstance(store, SqliteStore):
+        store.write = refused if how == "refuse" else functools.partial(type(store).write, store)
     else:
         await store._db.execute(f"PRAGMA query_only = {'ON' if how == 'refuse' else 'OFF'}")
 
@@ -326,11 +336,17 @@ async def obey(conductor: Any, store: Any, command: Message) -> None:
 
 async def serve(folder: Path, lease: float) -> None:
     from navi_jupyter.orchestrator import orchestrator
-    from navi_jupyter.settings import ServerLease, Settings
-    from navi_jupyter.store.sqlite.store import SqliteStore
+    from navi_jupyter.orchestrator.upkeep import servers
+    from navi_jupyter.settings import SHARED_LEASE, ServerLease, Settings
+    from navi_jupyter.store.postgres import signal as postgres_signal
+    from tests.support.database import open_store
 
     terms = ServerLease(duration=lease, trust=lease * 25 / 30, renewed_every=lease / 6)
-    store = await SqliteStore.open(folder / "navi.db")
+    if host := os.environ.get("PYTEST_NAVI_HOST"):
+        servers._host = lambda: host
+        terms = SHARED_LEASE
+        postgres_signal.SETTLED = 1.0  # a test does not wait for so long
+    store = await open_store(folder / "navi.db")
     conductor = orchestrator.Orchestrator(store, Drip(folder), settings=Settings(lease=terms))
     await conductor.start(None)  # type: ignore[arg-type]
     tell(ready=True)

@@ -33,8 +33,9 @@ from navi_jupyter.orchestrator.session_directory import SessionView
 from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.settings import Limits, Settings
-from navi_jupyter.store.sqlite.store import SqliteStore
+from navi_jupyter.store.database import Database
 from navi_jupyter.text import approval_words
+from tests.support.database import open_store
 
 OWNER = "local"
 PATIENCE = 20.0
@@ -261,7 +262,7 @@ class Agent:
 class World:
     """What a test talks to."""
 
-    def __init__(self, store: SqliteStore, orchestrator: Orchestrator, agent: Agent) -> None:
+    def __init__(self, store: Database, orchestrator: Orchestrator, agent: Agent) -> None:
         self.store = store
         self.orchestrator = orchestrator
         self.agent = agent
@@ -391,7 +392,7 @@ async def world(folder: Path, *, agent: Agent | None = None, **settings: Any) ->
     """Started, and stopped at the end. ``settings`` are the server's, those of its limits, and the orchestrator's."""
     limits = {name: settings.pop(name) for name in Limits.__dataclass_fields__ if name in settings}
     outer = {name: settings.pop(name) for name in ("idle_after", "max_queued_prompts") if name in settings}
-    store = await SqliteStore.open(folder / "navi.db")
+    store = await open_store(folder / "navi.db")
     try:
         agent = agent or Agent()
         orchestrator = Orchestrator(store, agent, settings=Settings(limits=Limits(**limits), **settings), **outer)

@@ -19,7 +19,8 @@ from navi_jupyter.model.recalls import Recall, RecallCreate
 from navi_jupyter.model.sessions import Failure, Origin, Run, RunStatus, Session
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.store.sqlite.store import SqliteStore
+from navi_jupyter.store.database import Database
+from tests.support.database import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,7 +67,7 @@ class TestClock:
 class Sessions:
     """Implements Submit as the orchestrator does: idempotent by command, one run at a time, durable in ``runs``."""
 
-    def __init__(self, store: SqliteStore, clock: Clock) -> None:
+    def __init__(self, store: Database, clock: Clock) -> None:
         self.store = store
         self.clock = clock
         self.prompts: list[tuple[str, Prompt, Origin]] = []
@@ -154,7 +155,7 @@ class Sessions:
 class World:
     """Everything a test of recalls needs."""
 
-    def __init__(self, store: SqliteStore, clock: TestClock) -> None:
+    def __init__(self, store: Database, clock: TestClock) -> None:
         self.store = store
         self.clock = clock
         self.sessions = Sessions(store, clock)
@@ -264,7 +265,7 @@ class World:
 
 @asynccontextmanager
 async def world(path: Path) -> AsyncIterator[World]:
-    store = await SqliteStore.open(path / "navi.db")
+    store = await open_store(path / "navi.db")
     try:
         yield World(store, TestClock())
     finally:

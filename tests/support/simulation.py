@@ -21,12 +21,13 @@ from navi_jupyter.commands import Acceptance, Command, Prompt, Stop
 from navi_jupyter.errors import LeaseLost, NaviError
 from navi_jupyter.model.recalls import Recall, RecallCreate, When
 from navi_jupyter.model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session, needed_approval
-from navi_jupyter.orchestrator import active_run, command_handler, maintenance, run_endings, servers
+from navi_jupyter.orchestrator import active_run, command_handler, run_endings
 from navi_jupyter.orchestrator.active_run import RunEffects
 from navi_jupyter.orchestrator.command_handler import CommandHandler, Sender
 from navi_jupyter.orchestrator.prompts import Arrival
 from navi_jupyter.orchestrator.run_endings import Ending, close_run
 from navi_jupyter.orchestrator.transcript import fold_frames
+from navi_jupyter.orchestrator.upkeep import maintenance, servers
 from navi_jupyter.scheduling import misfires, outcomes
 from navi_jupyter.scheduling.schedules import next_after
 from navi_jupyter.scheduling.service import RecallService

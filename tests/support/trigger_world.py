@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
@@ -23,9 +22,11 @@ from navi_jupyter.server.runtime import runtime
 from navi_jupyter.server.services import Services
 from navi_jupyter.settings import Settings
 from tests.jupyter.conftest import front_end
+from tests.support.database import database_url, perform
 
 OWNER = "ada"
 WITHIN = 30.0
+_ROWS = "SELECT * FROM firings WHERE recall_id = ? ORDER BY number"
 
 
 async def until(condition: Callable[[], bool], *, within: float = WITHIN) -> None:
@@ -81,15 +82,14 @@ class Place:
 
     def rows(self, recall: Recall) -> list[dict[str, Any]]:
         """The ledger as it is on disk, the oldest first."""
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as file:
-            file.row_factory = sqlite3.Row
-            found = file.execute("SELECT * FROM firings WHERE recall_id = ? ORDER BY number", (recall.id,))
-            return [dict(row) for row in found]
+        return list(map(dict, perform(self.database, _ROWS, (recall.id,))))
 
     async def firings(self, recall: Recall, count: int = 1) -> list[dict[str, Any]]:
         """The ledger once it has so many rows."""
-        await until(lambda: len(self.rows(recall)) >= count)
-        return self.rows(recall)
+        async with asyncio.timeout(WITHIN):
+            while len(found := await self.services.sessions.store.fetch_all(_ROWS, (recall.id,))) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        return list(map(dict, found))
 
     async def report(self, recall: Recall) -> str:
         """What its only firing tells."""
@@ -116,7 +116,7 @@ class Place:
 async def opened(parts: JupyterServices, folder: Path, *, path: str | None = "work.ipynb") -> AsyncIterator[Place]:
     """A runtime with a session about a notebook; its kernel is not started."""
     database = folder / "navi.db"
-    settings = Settings(database_url=f"sqlite:///{database}")
+    settings = Settings(database_url=database_url(database))
     async with runtime(settings, ProcessMeasures(), logging.getLogger("server"), parts) as services:
         # As a request does, which waits until earlier notebooks are marked: else this one is, as a missing one.
         request = SessionCreate(model="offline", notebook_path=path)

@@ -16,7 +16,7 @@ from navi_jupyter.errors import InvalidSchedule
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.transport import address_answers
 from navi_jupyter.model.recalls import Recall, RecallCreate, RecallStatus, When, WhenEvent, WhenSpec
-from navi_jupyter.orchestrator.servers import OtherServers
+from navi_jupyter.orchestrator.upkeep.servers import OtherServers
 from navi_jupyter.ports.transactions import Server
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.server.builders import why_not_watched

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
 
 from navi_jupyter.navi_cells import is_navi_only_cell, only_makes_recalls
+from tests.support.database import database_url, perform
 from tests.support.kernels import NotebookKernel
 from tests.support.server import JupyterServer
 
@@ -28,7 +27,8 @@ PLOT = (
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     """A running server, shared by the tests of this module."""
-    with JupyterServer(tmp_path_factory.mktemp("server")).start() as running:
+    home = tmp_path_factory.mktemp("server")
+    with JupyterServer(home, env={"NAVI_DATABASE_URL": database_url(home / "navi.db")}).start() as running:
         yield running
 
 
@@ -43,10 +43,7 @@ def kernel(server: JupyterServer, request: pytest.FixtureRequest) -> Iterator[No
 
 def firings(server: JupyterServer) -> list[dict[str, Any]]:
     """The ledger as it is on disk, the newest first."""
-    path = next(server.home.rglob("navi.db"))
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
-        file.row_factory = sqlite3.Row
-        return [dict(row) for row in file.execute("SELECT * FROM firings ORDER BY number DESC")]
+    return list(map(dict, perform(server.home / "navi.db", "SELECT * FROM firings ORDER BY number DESC")))
 
 
 @pytest.fixture

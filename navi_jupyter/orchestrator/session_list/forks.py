@@ -14,7 +14,7 @@ from ...errors import MessageNotFound
 from ...model.base import new_id
 from ...ports.agent import Message
 from ...ports.session_list import RunCopy, SourceRun
-from ..maintenance import fold_run
+from ..upkeep.compaction import fold_run
 
 _NOT_COPIED = frozenset({"navi.recall", "navi.session", "navi.kernel", "navi.mcp", "navi.gap", "navi.agent_options"})
 """Events about the session that is copied, not about its conversation."""

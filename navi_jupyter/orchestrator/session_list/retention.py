@@ -16,10 +16,10 @@ from ...events import Draft, session_event
 from ...model.sessions import USER, NotebookLinkState, RunStatus, Session
 from ...ports.store import SessionStore
 from ...ports.transactions import SessionTx
-from ..maintenance import give_way
 from ..prompts import queue_event
 from ..run_endings import Ending, close_run
 from ..transcript import fold_frames
+from ..upkeep.compaction import give_way
 
 
 async def set_removed(tx: SessionTx, session_id: str) -> None:

@@ -1,6 +1,6 @@
 """SQL for compaction: what of a log can be folded, within bounds, and the free pages that it leaves in the file.
 
-Not responsible for what is folded into what (``orchestrator.maintenance``).
+Not responsible for what is folded into what (``orchestrator.upkeep.maintenance``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _TO_COMPACT = (
 _FOLDABLE = (
     "SELECT seq, frame FROM"
     " (SELECT seq, frame, SUM(LENGTH(frame)) OVER (ORDER BY seq) - LENGTH(frame) AS before"
-    " FROM events WHERE session_id = ? AND run_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?) WHERE before < ?"
+    " FROM events WHERE session_id = ? AND run_id = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?) AS page"
+    " WHERE before < ?"
 )
 # A stretch is within its run, so that those of runs that had ended by the cursor cannot reach beyond it.
 GAP = (
@@ -59,7 +60,7 @@ class CompactionRows(Statements):
         )
         # One statement: with one for each row its thread would have to fight for the interpreter after each.
         await self.change(
-            "DELETE FROM events WHERE session_id = ? AND seq IN (SELECT value FROM json_each(?))",
+            "DELETE FROM events WHERE session_id = ? AND seq IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
             (session_id, json.dumps(list(dropped))),
         )
 
@@ -68,7 +69,8 @@ class CompactionRows(Statements):
     ) -> None:
         if stretches:
             await self.db.executemany(
-                "INSERT OR REPLACE INTO compactions (session_id, from_seq, to_seq) VALUES (?, ?, ?)",
+                "INSERT INTO compactions (session_id, from_seq, to_seq) VALUES (?, ?, ?)"
+                " ON CONFLICT (session_id, from_seq) DO UPDATE SET to_seq = excluded.to_seq",
                 [(session_id, first, last) for first, last in stretches],
             )
         if complete:

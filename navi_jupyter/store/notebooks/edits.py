@@ -23,10 +23,11 @@ _BEGIN = (
     " outputs, execution_count, omitted, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)"
     " ON CONFLICT (run_id, path, cell_id) DO UPDATE SET number = excluded.number, next = excluded.next, has_next = 1,"
     # What somebody else has made of the cell since the run changed it is what comes back.
-    " before = CASE WHEN after IS excluded.after THEN before ELSE excluded.before END, after = excluded.after,"
+    " before = CASE WHEN notebook_edits.after IS excluded.after THEN notebook_edits.before ELSE excluded.before END,"
+    " after = excluded.after,"
     # A deletion has the place and the outputs that count.
     " place = excluded.place, outputs = excluded.outputs, execution_count = excluded.execution_count,"
-    " omitted = max(omitted, excluded.omitted), at = excluded.at, state = 'open'"
+    " omitted = max(notebook_edits.omitted, excluded.omitted), at = excluded.at, state = 'open'"
 )
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ..database import Database, Transaction
+from ..full_text import FullText
 from ..rows import load_messages, to_micros
 from ..statements import Row
 from .search import indexed_text
@@ -56,9 +57,9 @@ class SearchIndex:
         async def unit(tx: Transaction) -> None:
             for run in runs:
                 if await tx.change("UPDATE runs SET indexed = 1 WHERE number = ? AND indexed = 0", (run["number"],)):
-                    await _add(tx, entries[run["number"]])
+                    await _add(tx, self._store.full_text, entries[run["number"]])
             for row in titles:
-                await _set_title(tx, row)
+                await _set_title(tx, self._store.full_text, row)
 
         await self._store.write(unit)
         return len(runs) + len(titles)
@@ -80,17 +81,17 @@ def _micros(at: str) -> int | None:
         return None
 
 
-async def _set_title(tx: Transaction, row: Row) -> None:
+async def _set_title(tx: Transaction, full_text: FullText, row: Row) -> None:
     marked = await tx.change(
         "UPDATE sessions SET indexed_title = title WHERE id = ? AND title = ? AND indexed_title IS NOT title",
         (row["id"], row["title"]),
     )
     if marked:
         await tx.change("DELETE FROM message_texts WHERE session_id = ? AND run_id IS NULL", (row["id"],))
-        await _add(tx, [_Entry(row["id"], None, "", _TITLE, row["updated_at"], indexed_text(row["title"]))])
+        await _add(tx, full_text, [_Entry(row["id"], None, "", _TITLE, row["updated_at"], indexed_text(row["title"]))])
 
 
-async def _add(tx: Transaction, entries: Sequence[_Entry]) -> None:
+async def _add(tx: Transaction, full_text: FullText, entries: Sequence[_Entry]) -> None:
     if not entries:
         return
     last = await tx.one("SELECT coalesce(max(number), 0) AS number FROM message_texts")
@@ -99,7 +100,4 @@ async def _add(tx: Transaction, entries: Sequence[_Entry]) -> None:
         "INSERT INTO message_texts (number, session_id, run_id, message_id, role, at) VALUES {rows}",
         [(first + n, *entry[:5]) for n, entry in enumerate(entries)],
     )
-    await tx.change_many(
-        "INSERT INTO message_index (rowid, text) VALUES {rows}",
-        [(first + n, entry.text) for n, entry in enumerate(entries)],
-    )
+    await full_text.add_messages(tx, [(first + n, entry.text) for n, entry in enumerate(entries)])

@@ -20,7 +20,8 @@ from ..statements import Readers, Row, Statements
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 _PAGE = (
-    " AND (updated_at < :at OR (updated_at = :at AND id > :last)) AND (:path IS NULL OR notebook_path = :path)"
+    " AND (updated_at < :at OR (updated_at = :at AND id > :last)) AND (CAST(:path AS TEXT) IS NULL OR"
+    " notebook_path = :path)"
     " ORDER BY updated_at DESC, id LIMIT :limit"
 )
 _GOING = 0  # as the time of its deletion: it is being removed, a piece at a time, and cannot be restored any more
@@ -40,7 +41,7 @@ PIECE_ROWS = 200  # rows of a session that one transaction removes, others wait 
 PIECE_BYTES = 2**20  # and their size, but for the first one
 _PIECE = (
     "(SELECT {key} FROM (SELECT {key}, SUM(size) OVER (ORDER BY {key}) - size AS before FROM"
-    " (SELECT {key}, {size} AS size FROM {rows} WHERE session_id = ?1 LIMIT ?2)) WHERE before < ?3)"
+    " (SELECT {key}, {size} AS size FROM {rows} WHERE session_id = ?1 LIMIT ?2) AS parts) AS piece WHERE before < ?3)"
 )
 _EDITS = _PIECE.format(  # They would go with their runs, many megabytes at once where cells are large.
     key="run_id, path, cell_id",
@@ -88,7 +89,7 @@ class SessionListRows(Statements):
 
     async def share(self, session_id: str, user_id: str, *, at: datetime) -> None:
         await self.change(
-            "INSERT OR IGNORE INTO shares (session_id, user_id, at) VALUES (?, ?, ?)",
+            "INSERT INTO shares (session_id, user_id, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             (session_id, user_id, to_micros(at)),
         )
 
@@ -102,8 +103,9 @@ class SessionListRows(Statements):
             await self.change(
                 "INSERT INTO runs (id, session_id, command_id, first_seq, merged_into, transcript, compacted, status,"
                 f" conversation, error_code, error_message, {_COPIED}) SELECT ?, ?, ?, ?, ?, ?, 1,"
-                " iif(?7, 'completed', status), iif(?7, NULL, conversation), iif(?7, NULL, error_code),"
-                f" iif(?7, NULL, error_message), {_COPIED} FROM runs WHERE id = ?8 AND session_id = ?9",
+                " CASE WHEN ?7 THEN 'completed' ELSE status END, CASE WHEN ?7 THEN NULL ELSE conversation END,"
+                " CASE WHEN ?7 THEN NULL ELSE error_code END, CASE WHEN ?7 THEN NULL ELSE error_message END,"
+                f" {_COPIED} FROM runs WHERE id = ?8 AND session_id = ?9",
                 (
                     copy.run_id,
                     session_id,
@@ -120,15 +122,15 @@ class SessionListRows(Statements):
         await self.change_many("INSERT INTO events (session_id, seq, run_id, frame) VALUES {rows}", events)
         await self.change("UPDATE sessions SET head_seq = ? WHERE id = ?", (len(events), session_id))
         await self.change(
-            "INSERT OR IGNORE INTO attachment_uses (attachment_id, session_id)"
-            " SELECT attachment_id, ? FROM attachment_uses WHERE session_id = ?",
+            "INSERT INTO attachment_uses (attachment_id, session_id)"
+            " SELECT attachment_id, ? FROM attachment_uses WHERE session_id = ? ON CONFLICT DO NOTHING",
             (session_id, source_id),
         )
 
     async def add_usage(self, run_id: str, usage: Usage) -> None:
         await self.change(
             "UPDATE runs SET input_tokens = input_tokens + ?, output_tokens = output_tokens + ?,"
-            " requests = requests + ?, cost = iif(?4 IS NULL, cost, coalesce(cost, 0) + ?4) WHERE id = ?5",
+            " requests = requests + ?, cost = coalesce(cost + ?4, cost, ?4) WHERE id = ?5",
             (usage.input_tokens, usage.output_tokens, usage.requests, usage.cost, run_id),
         )
 
@@ -165,10 +167,12 @@ class SessionListQueries(Readers):
         at, last_id = read_cursor(cursor)
         values = {"user": user_id, "at": at, "last": last_id, "path": notebook_path, "limit": limit + 1}
         # Two pages that are merged, and not one condition with OR: each is read in the order of an index.
-        sql = f"SELECT * FROM (SELECT * FROM sessions WHERE owner = :user AND {_OWN[show]}{_PAGE})"
+        sql = f"SELECT * FROM (SELECT * FROM sessions WHERE owner = :user AND {_OWN[show]}{_PAGE}) AS own"
         if show in _WITH_SHARED:
             shared = "id IN (SELECT session_id FROM shares WHERE user_id = :user) AND deleted_at IS NULL"
-            sql += f" UNION ALL SELECT * FROM (SELECT * FROM sessions WHERE {shared} AND owner <> :user{_PAGE})"
+            sql += (
+                f" UNION ALL SELECT * FROM (SELECT * FROM sessions WHERE {shared} AND owner <> :user{_PAGE}) AS others"
+            )
         rows = await self.fetch_all(f"{sql} ORDER BY updated_at DESC, id LIMIT :limit", values)
         page = rows[:limit]
         more = f"{page[-1]['updated_at']}:{page[-1]['id']}" if len(rows) > limit else None
@@ -177,7 +181,7 @@ class SessionListQueries(Readers):
     async def sessions_of(self, session_ids: Iterable[str]) -> Sequence[Session]:
         rows = await self.fetch_all(
             "SELECT s.* FROM json_each(?) w JOIN sessions s ON s.id = w.value WHERE s.deleted_at IS NULL"
-            " ORDER BY w.key",
+            " ORDER BY CAST(w.key AS BIGINT)",
             (json.dumps(list(session_ids)),),
         )
         return [session_of(row) for row in rows]
@@ -205,7 +209,7 @@ class SessionListQueries(Readers):
         rows = await self.fetch_all(
             "SELECT s.id, s.model, r.id AS run_id, r.prompt, r.transcript, r.status FROM sessions s"
             f" JOIN runs r ON r.id = ({_FIRST_RUN})"
-            " WHERE s.title_source = 'default' AND s.deleted_at IS NULL AND (?1 IS NULL OR s.id = ?1) LIMIT ?2",
+            " WHERE s.title_source = 'default' AND s.deleted_at IS NULL AND s.id = coalesce(?1, s.id) LIMIT ?2",
             (session_id, limit),
         )
         return [_untitled_of(row) for row in rows]

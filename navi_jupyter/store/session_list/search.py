@@ -12,15 +12,16 @@ import re
 from collections.abc import Sequence
 
 from ...ports.session_list import SnippetPart, TextHit
+from ..full_text import FullText
 from ..rows import from_micros
-from ..statements import Readers, Row, Statements
+from ..statements import Readers, Row
 from .listing import read_cursor
 
 LONGEST = 50_000  # characters of one message that are searched
 MOST_TERMS = 16  # words and phrases of a query; what follows them is left out
-_SNIPPET_WORDS = 24
+SNIPPET_WORDS = 24
 _SEPARATOR = "\u200b"  # no letter for FTS5, and invisible where it should ever be shown
-_OPEN, _CLOSE = "\x02", "\x03"  # around what matches; a text has none, see `indexed_text`
+OPEN, CLOSE = "\x02", "\x03"  # around what matches; a text has none, see `indexed_text`
 _UNSPACED = (
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
     r"\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff]"
@@ -28,21 +29,17 @@ _UNSPACED = (
 """Letters of scripts that write words without a space: Thai, Lao, Burmese, Khmer, kana, Han; and Hangul, whose words
 carry endings."""
 _BETWEEN = re.compile(rf"(?<={_UNSPACED})(?=\w)|(?<=\w)(?={_UNSPACED})")
-_HIDDEN = str.maketrans("", "", f"{_SEPARATOR}{_OPEN}{_CLOSE}\x00")
+_HIDDEN = str.maketrans("", "", f"{_SEPARATOR}{OPEN}{CLOSE}\x00")
 _TERM = re.compile(r'"([^"]*)"?|([^\s"]+)')
 _READABLE = (
     "s.deleted_at IS NULL AND (s.owner = :user OR EXISTS"
     " (SELECT 1 FROM shares WHERE shares.session_id = s.id AND shares.user_id = :user))"
 )
-_HITS = (
-    "FROM message_index JOIN message_texts t ON t.number = message_index.rowid JOIN sessions s ON s.id = t.session_id"
-    f" WHERE message_index MATCH :match AND {_READABLE}"
-)
-_SNIPPET = f"snippet(message_index, 0, char({ord(_OPEN)}), char({ord(_CLOSE)}), '…', {_SNIPPET_WORDS}) AS snippet"
 
 
-def match_expression(query: str) -> str | None:
-    """The query of FTS5 for what a user typed: all words and all ``"phrases"``, the last word by its beginning.
+def query_terms(query: str) -> tuple[Sequence[str], bool] | None:
+    """The words and phrases of what a user typed, as the index has them, and whether the last one is open: it is
+    searched by its beginning, because it may not be finished.
 
     None where there is nothing to search for.
     """
@@ -52,10 +49,9 @@ def match_expression(query: str) -> str | None:
     terms = [(term, is_word) for term, is_word in found if any(map(str.isalnum, term))][:MOST_TERMS]
     if not terms:
         return None
-    expression = " AND ".join(f'"{_separated(term)}"' for term, _ in terms)
     # Who has typed a space or a quote has finished the word.
     is_open = terms[-1] == found[-1] and terms[-1][1] and not text[-1:].isspace()
-    return f"{expression}*" if is_open else expression
+    return [_separated(term) for term, _ in terms], is_open
 
 
 def _separated(text: str) -> str:
@@ -69,7 +65,7 @@ def indexed_text(text: str) -> str:
 
 def _snippet(text: str) -> tuple[SnippetPart, ...]:
     parts = []
-    for number, piece in enumerate(re.split(f"[{_OPEN}{_CLOSE}]", text.replace(_SEPARATOR, ""))):
+    for number, piece in enumerate(re.split(f"[{OPEN}{CLOSE}]", text.replace(_SEPARATOR, ""))):
         if piece:
             parts.append(SnippetPart(text=piece, match=number % 2 == 1))
     return tuple(parts)
@@ -78,21 +74,24 @@ def _snippet(text: str) -> tuple[SnippetPart, ...]:
 class SearchReads(Readers):
     """Implements the search of :class:`navi_jupyter.ports.session_list.SessionListReads`."""
 
+    full_text: FullText
+
     async def search(
         self, user_id: str, query: str, *, limit: int, cursor: str | None = None, session_id: str | None = None
     ) -> tuple[Sequence[TextHit], str | None]:
         at, last = read_cursor(cursor)
-        match = match_expression(query)
+        match = self.full_text.messages_query(query)
         if match is None:
             return [], None
         values = {"user": user_id, "match": match, "at": at, "last": last, "session": session_id, "limit": limit + 1}
         async with self.reading() as view:
             if session_id is None:
-                found = await _newest_of_sessions(view, values)
+                found = await self.full_text.newest_of_sessions(view, values, _READABLE)
             else:
-                found = await _all_of_session(view, values)
+                found = await self.full_text.all_of_session(view, values, _READABLE)
             page = found[:limit]
-            texts = await _snippets(view, match, [row["number"] for row in page])
+            numbers = [row["number"] for row in page]
+            texts = await self.full_text.snippets(view, query, numbers) if numbers else {}
         hits = [_hit(row, texts.get(row["number"], "")) for row in page]
         more = f"{page[-1]['at']}:{page[-1]['key']}" if len(found) > limit else None
         return hits, more
@@ -103,37 +102,6 @@ class SearchReads(Readers):
             " OR EXISTS (SELECT 1 FROM sessions WHERE indexed_title IS NOT title) AS missing"
         )
         return row is not None and not row["missing"]
-
-
-async def _newest_of_sessions(view: Statements, values: dict[str, object]) -> list[Row]:
-    # A bare column beside max() is that of the row with the maximum: SQLite promises it.
-    return await view.all(
-        "SELECT t.session_id AS key, t.session_id, t.run_id, t.message_id, t.role, t.number, max(t.at) AS at,"
-        f" count(*) AS hits {_HITS} GROUP BY t.session_id"
-        " HAVING max(t.at) < :at OR (max(t.at) = :at AND t.session_id > :last) ORDER BY at DESC, key LIMIT :limit",
-        values,
-    )
-
-
-async def _all_of_session(view: Statements, values: dict[str, object]) -> list[Row]:
-    key = "printf('%019d', t.number)"
-    return await view.all(
-        f"SELECT {key} AS key, t.session_id, t.run_id, t.message_id, t.role, t.number, t.at, 1 AS hits {_HITS}"
-        f" AND t.session_id = :session AND t.run_id IS NOT NULL AND (t.at < :at OR (t.at = :at AND {key} > :last))"
-        " ORDER BY t.at DESC, key LIMIT :limit",
-        values,
-    )
-
-
-async def _snippets(view: Statements, match: str, numbers: Sequence[int]) -> dict[int, str]:
-    if not numbers:
-        return {}
-    rows = await view.all(
-        f"SELECT rowid AS number, {_SNIPPET} FROM message_index WHERE message_index MATCH ?"
-        f" AND rowid IN ({', '.join('?' * len(numbers))})",
-        (match, *numbers),
-    )
-    return {row["number"]: row["snippet"] for row in rows}
 
 
 def _hit(row: Row, snippet: str) -> TextHit:

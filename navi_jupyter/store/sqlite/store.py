@@ -28,6 +28,7 @@ from ..sessions import LINKS_NOW, link_of
 from .connection import CommitWatch, SqliteReaders, connect, in_one_hop, inside, spoils_all, store_error, without_loop
 from .database_file import prepare
 from .file_state import CommitRecord, DatabaseFiles, rescue_places
+from .full_text import SqliteFullText
 from .location import attachments_folder
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class SqliteStore(SqliteReaders, Database):
         super().__init__()
         self.path = path
         self.place = str(path)
+        self.full_text = SqliteFullText()
         self.blobs = FileBlobs(attachments_folder(path))
         self._files = DatabaseFiles(path)
         self._files_changed: str | None = None  # what has become of them
@@ -151,12 +153,16 @@ class SqliteStore(SqliteReaders, Database):
             return StoreBusy("The database has not taken a change for some seconds: another program may lock it.")
         return self.known_failure
 
-    async def write(self, unit: Callable[[Transaction], Awaitable[T]], *, durable: bool = False) -> T:
+    async def write(
+        self, unit: Callable[[Transaction], Awaitable[T]], *, durable: bool = False, on: str | None = None
+    ) -> T:
         if self._refusing is not None and not self._closing:
             raise self._refusing
-        return await super().write(unit, durable=durable)
+        return await super().write(unit, durable=durable, on=on)
 
-    async def changed_elsewhere(self) -> bool:
+    async def changed_elsewhere(self, *, within: float = 0.0) -> bool:
+        if within:
+            await asyncio.sleep(within)
         return self._commits is not None and await self._commits.changed_elsewhere()
 
     async def _commit(self, batch: Sequence[Unit[Any]]) -> None:

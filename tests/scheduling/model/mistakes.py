@@ -11,7 +11,7 @@ from typing import Any
 from navi_jupyter.commands import Prompt
 from navi_jupyter.model.recalls import FiringStatus, Recall, RecallStatus
 from navi_jupyter.orchestrator.command_handler import CommandHandler
-from navi_jupyter.orchestrator.servers import Trust
+from navi_jupyter.orchestrator.upkeep.servers import Trust
 from navi_jupyter.ports.recalls import Claimed, FiringState
 from navi_jupyter.scheduling import decisions, delivery, ledger, misfires, outcomes, planner, scheduler, service
 from navi_jupyter.scheduling.decisions import Busy, Happening, Move, decide

@@ -8,7 +8,7 @@ from typing import Any
 
 from navi_jupyter.model.recalls import FiringStatus
 from navi_jupyter.orchestrator.command_handler import CommandHandler
-from navi_jupyter.orchestrator.servers import Trust
+from navi_jupyter.orchestrator.upkeep.servers import Trust
 from navi_jupyter.ports.recalls import FiringState
 from navi_jupyter.scheduling import event_firings, ledger, misfires, outcomes
 from navi_jupyter.scheduling.decisions import Ended, Happening, Move, Overtaken

@@ -18,8 +18,8 @@ from navi_jupyter.errors import NaviError, NotReady, StoreError
 from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.sessions import Origin, Run
 from navi_jupyter.orchestrator.event_writer import EventWriter
-from navi_jupyter.orchestrator.maintenance import Maintenance
-from navi_jupyter.orchestrator.servers import Trust
+from navi_jupyter.orchestrator.upkeep.maintenance import Maintenance
+from navi_jupyter.orchestrator.upkeep.servers import Trust
 from navi_jupyter.ports.transactions import Server
 from navi_jupyter.scheduling.decisions import Expired
 from navi_jupyter.scheduling.ledger import Report
@@ -104,7 +104,9 @@ class GatedStore:
         self._store = store
         self._gate = gate
 
-    async def write(self, unit: Callable[[Any], Awaitable[Any]], *, durable: bool = False) -> Any:
+    async def write(
+        self, unit: Callable[[Any], Awaitable[Any]], *, durable: bool = False, on: str | None = None
+    ) -> Any:
         await self._gate.stop("before a transaction")
         if self._gate.refusing:
             raise StoreError("The disk is full; nothing was saved.")
@@ -115,7 +117,7 @@ class GatedStore:
             raise BrokenOff("killed")  # before its commit
 
         try:
-            result = await self._store.write(unit if fuse is None else fused, durable=durable)
+            result = await self._store.write(unit if fuse is None else fused, durable=durable, on=on)
         except BrokenOff:
             self._gate.dead = True
             raise Killed from None

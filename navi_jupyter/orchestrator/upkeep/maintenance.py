@@ -1,30 +1,26 @@
-"""The periodic work of a server: renew its leases, poll for what other servers did, close what dead ones left, and
-compact old runs: the deltas of each message become one event."""
+"""The periodic work of a server: renew its leases, look for what other servers did, close what dead ones left, have
+old runs compacted."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from typing import Any, TypeVar
+from datetime import datetime, timedelta
+from typing import TypeVar
 
-from ..clock import ClockSteps, now, until_tick
-from ..errors import NaviError
-from ..events import ActivityDelta, ActivitySnapshot
-from ..log_setup import get_logger
-from ..ports.recalls import RunEnded
-from ..ports.store import SessionStore
-from ..ports.transactions import Foldable, Server, SessionTx
-from ..settings import ServerLease
-from .activities import Activities
-from .event_log import EventLog
-from .interrupts import PendingInterrupts, expire
-from .servers import JudgedByLease, Trust, always, close_orphans, has_exited, never
-from .session_actor import SessionActor
+from ...clock import ClockSteps, now, until_tick
+from ...errors import NaviError
+from ...log_setup import get_logger
+from ...ports.recalls import RunEnded
+from ...ports.store import SessionStore
+from ...ports.transactions import Server, SessionTx
+from ...settings import ServerLease
+from ..event_log import EventLog
+from ..interrupts import PendingInterrupts, expire
+from ..session_actor import SessionActor
+from .compaction import compact_batch, give_back
+from .servers import JudgedByLease, Trust, always, close_orphans, disconnected, has_exited, never
 
 log = get_logger("orchestrator")
 T = TypeVar("T")
@@ -32,7 +28,7 @@ T = TypeVar("T")
 LOOK_EVERY = 0.05  # seconds between looks for commits of other servers, while somebody follows or a run goes on
 LOOK_ALONE = 0.25  # the same while there is no other server: a new one lets clients in so long after it registered
 LOOK_IDLE = 1.0  # the same while nothing is followed and nothing runs
-PEERS_EVERY = 1.0
+PEERS_EVERY = 0.9
 """Seconds between looks for other servers of this machine that have exited: a read of a few rows. At the second look
 that finds it gone its runs are taken over: what it had begun in kernels and MCP servers has ended by then, too."""
 QUESTIONS_EVERY = 0.5  # seconds between looks for expired questions and for runs that can go on, if there may be some
@@ -82,6 +78,9 @@ class Maintenance:
         self._steps = ClockSteps(trust.clock, lambda: now())
         self._judges_from = trust.clock() + lease.duration
         """When the leases of others, which are times of the wall clock, may be judged: once that has gone evenly."""
+        self.on_server_left: Callable[[], None] = lambda: None  # what it alone knew is to be looked for
+        self._others: set[str] = set()  # the servers that were registered at the last look
+        self._disconnected: dict[str, datetime] = {}  # as the last look has found them
         self._exited: frozenset[str] = frozenset()  # servers that the last look has found gone
         self._gone: frozenset[str] = frozenset()  # those that the look before had found gone as well
 
@@ -116,14 +115,14 @@ class Maintenance:
 
     async def _look_forever(self) -> None:
         while True:
-            if self._actors() or self._log.followers:
-                await asyncio.sleep(LOOK_ALONE if self._alone else LOOK_EVERY)
-            else:
+            pause = LOOK_ALONE if self._alone else LOOK_EVERY
+            if not self._actors() and not self._log.followers:
+                pause = 0.0
                 self._log.in_use.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._log.in_use.wait(), until_tick(LOOK_IDLE))
             with self._guarded("navi-look"):
-                await self._look()
+                await self._look(within=pause)
 
     async def _repeat(
         self, name: str, every: float, work: Callable[[], Awaitable[None]], when: asyncio.Event | None = None
@@ -155,9 +154,9 @@ class Maintenance:
         except Exception:
             log.exception("periodic_work_broke", work=name)
 
-    async def _look(self) -> None:
+    async def _look(self, *, within: float = 0.0) -> None:
         """Has another process committed? Then followers may have more to read, or a run of ours is to stop."""
-        if await self._store.changed_elsewhere():
+        if await self._store.changed_elsewhere(within=within):
             self._stale = True
             self._note_change()
         if not self._stale or not (self._actors() or self._log.followers):
@@ -203,16 +202,27 @@ class Maintenance:
     async def _look_for_dead(self) -> None:
         """A server of this machine that has exited is seen soon, without waiting for its lease."""
         self._met.clear()  # before it is read: who registers meanwhile is met again
-        known: Sequence[Server] = ()
+        self._alone = False  # unless it is read
         try:
             known = await self._store.known_servers()
+            ids = {server.id for server in known}
+            self._alone = ids == {self._server.id}
+            if self._others - ids:
+                self.on_server_left()
+            self._others = ids
         finally:
-            self._alone = {server.id for server in known} == {self._server.id}
             if not self._alone:
                 self._met.set()
         exited = frozenset(server.id for server in known if has_exited(server, here=self._server))
+        self._disconnected = await disconnected(
+            self._store, known, here=self._server, before=self._disconnected, lease=self._lease
+        )
+        exited |= frozenset(self._disconnected)
         self._gone, self._exited = exited & self._exited, exited
-        if self._gone:
+        judges = not self._alone and self._trust.clock() >= self._judges_from
+        if judges and any(until < now() for until in (await self._store.leases()).values()):
+            await self._take_over(always)
+        elif self._gone:
             await self._take_over(never)
 
     async def _take_over(self, by_lease: JudgedByLease) -> None:
@@ -251,150 +261,3 @@ class Maintenance:
                     self._poke(run.session_id)
         for session_id in await self._store.ready_sessions():
             self._poke(session_id)
-
-
-compaction_log = get_logger("compaction")
-
-BATCH = 20  # runs that are looked at together
-UNIT_EVENTS = 500  # events that one transaction folds: others wait for it
-READ_EVENTS = 1_000  # events of one run that are read at once, and at most folded in one transaction
-FOLDED_HERE = 50  # events that are folded on the event loop and not in a thread
-FREE_PAGES = 256  # unused pages that stay in the file: the log grows again
-PAGES_AT_ONCE = 64  # of them in one transaction
-_KEYS = {"TEXT_MESSAGE_CONTENT": "messageId", "REASONING_MESSAGE_CONTENT": "messageId", "TOOL_CALL_ARGS": "toolCallId"}
-# In what can be folded: large results of tools need not be parsed to be left as they are.
-_FOLDED_TYPES = re.compile(r'"type":\s*"(?:TEXT_MESSAGE_CONTENT|REASONING_MESSAGE_CONTENT|TOOL_CALL_ARGS|ACTIVITY_)')
-
-_ACTIVITIES: dict[str, type[ActivitySnapshot | ActivityDelta]] = {
-    "ACTIVITY_SNAPSHOT": ActivitySnapshot,
-    "ACTIVITY_DELTA": ActivityDelta,
-}
-
-
-@dataclass(slots=True)
-class Folding:
-    """What compaction does to one run's rows."""
-
-    folded: dict[int, str] = field(default_factory=dict)  # seq -> the envelope that takes its place
-    dropped: list[int] = field(default_factory=list)
-    stretches: list[tuple[int, int]] = field(default_factory=list)
-    """[first, last): a cursor in here has seen a part of a message that is now one event at ``last``."""
-
-    def fold(self, group: Sequence[dict[str, Any]], into: dict[str, Any]) -> None:
-        """``into`` takes the place of the last envelope of a group; the others go."""
-        self.folded[into["seq"]] = json.dumps(into, ensure_ascii=False, separators=(",", ":"))
-        self.dropped += [envelope["seq"] for envelope in group[:-1]]
-        self.stretches.append((group[0]["seq"], into["seq"]))
-
-
-def fold_run(frames: Sequence[str]) -> Folding:
-    """Fold each message's deltas, and each activity's changes, into one event at the seq of the last one. Pure."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    activities: dict[str, list[dict[str, Any]]] = {}
-    for frame in frames:
-        envelope = json.loads(frame)
-        if envelope["event"]["type"] in _ACTIVITIES:
-            activities.setdefault(envelope["event"]["messageId"], []).append(envelope)
-        key = _KEYS.get(envelope["event"]["type"])
-        if key is not None:
-            groups.setdefault((envelope["event"]["type"], envelope["event"][key]), []).append(envelope)
-    folding = Folding()
-    for group in groups.values():
-        if len(group) < 2:
-            continue
-        last = group[-1]
-        last["event"]["delta"] = "".join(envelope["event"]["delta"] for envelope in group)
-        folding.fold(group, last)
-    for group in activities.values():
-        if len(group) > 1 and (shown := _shown(group)) is not None:
-            folding.fold(group, {**group[-1], "event": json.loads(shown.wire())})
-    return folding
-
-
-def _shown(group: Sequence[dict[str, Any]]) -> ActivitySnapshot | None:
-    """The state of an activity after its last event."""
-    state = Activities()
-    for envelope in group:
-        state.apply(_ACTIVITIES[envelope["event"]["type"]].model_validate(envelope["event"]), None)
-    return next(iter(state.snapshot_events(None)), None)
-
-
-async def compact(store: SessionStore, *, older_than: timedelta) -> int:
-    """Fold all runs that ended longer ago than ``older_than``; returns how many."""
-    done = 0
-    while runs := await compact_batch(store, older_than=older_than):
-        done += runs
-    return done
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    foldable: Foldable
-    seqs: Sequence[int]  # of the events that were read
-    folding: Folding
-    rest: Foldable | None  # what is left of the run; its first events may be what this step makes: they take more
-
-
-async def compact_batch(store: SessionStore, *, older_than: timedelta) -> int:
-    """The same, for a few runs."""
-    runs = await store.runs_to_compact(ended_before=now() - older_than, limit=BATCH)
-    steps: list[_Step] = []
-    for run in runs:
-        rest: Foldable | None = run
-        while rest is not None:
-            step = await _read(store, rest)
-            steps.append(step)
-            rest = step.rest
-            if rest is not None or sum(len(each.seqs) for each in steps) >= UNIT_EVENTS:
-                await _write(store, steps)
-                steps = []
-    if steps:
-        await _write(store, steps)
-    if runs:
-        compaction_log.info("runs_compacted", runs=len(runs))
-    return len(runs)
-
-
-async def _read(store: SessionStore, run: Foldable) -> _Step:
-    """Outside of the transaction: what a finished run has in the log changes by compaction alone."""
-    if run.after >= run.last:
-        return _Step(run, (), Folding(), None)
-    envelopes, more = await store.foldable_frames(run, limit=READ_EVENTS)
-    frames = [frame for _, frame in envelopes if _FOLDED_TYPES.search(frame)]
-    folding = fold_run(frames) if len(frames) <= FOLDED_HERE else await asyncio.to_thread(fold_run, frames)
-    seqs = [seq for seq, _ in envelopes]
-    if not more:
-        return _Step(run, seqs, folding, None)
-    # Read from the same place again while that is worth it, so that a message of any length becomes one event.
-    is_worth_it = 2 * len(folding.dropped) >= len(seqs)
-    return _Step(run, seqs, folding, run if is_worth_it else replace(run, after=seqs[-1]))
-
-
-async def _write(store: SessionStore, steps: Sequence[_Step]) -> None:
-    """One transaction. Killed before or after it, what is left is folded later."""
-
-    async def unit(tx: SessionTx) -> None:
-        for step in steps:
-            run, folding = step.foldable, step.folding
-            if folding.dropped:
-                if not await tx.unfolded(run, step.seqs):
-                    continue  # another server was quicker
-                await tx.fold_events(run.session_id, folding.folded, folding.dropped)
-            await tx.note_folded(run.session_id, run.run_id, folding.stretches, complete=step.rest is None)
-
-    await give_way(store, unit)
-
-
-async def give_back(store: SessionStore) -> None:
-    """Give unused pages of the file back to the file system, a few at a time, and keep some."""
-    while (free := await store.free_pages()) > FREE_PAGES:
-        pages = min(PAGES_AT_ONCE, free - FREE_PAGES)
-        await give_way(store, lambda tx, pages=pages: tx.give_back(pages))  # type: ignore[misc]
-
-
-async def give_way(store: SessionStore, unit: Callable[[SessionTx], Awaitable[T]]) -> T:
-    """Writes, then leaves the database to others for as long (awake): another process tries only now and then."""
-    began = asyncio.get_running_loop().time()
-    result = await store.write(unit)
-    await asyncio.sleep(asyncio.get_running_loop().time() - began)
-    return result

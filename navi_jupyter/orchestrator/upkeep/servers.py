@@ -15,24 +15,27 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
-from ..clock import boot_time, now
-from ..errors import LeaseLost
-from ..log_setup import get_logger
-from ..model.sessions import RunStatus
-from ..ports.store import SessionStore
-from ..ports.transactions import RunOwner, Server, SessionTx
-from ..settings import ServerLease
-from .run_endings import Ending, close_run, interrupted
-from .transcript import fold_frames
+from ...clock import boot_time, now
+from ...errors import LeaseLost
+from ...log_setup import get_logger
+from ...model.sessions import RunStatus
+from ...ports.store import SessionStore
+from ...ports.transactions import RunOwner, Server, SessionTx
+from ...settings import ServerLease
+from ..run_endings import Ending, close_run, interrupted
+from ..transcript import fold_frames
 
 log = get_logger("peers")
 
+DIED_WITHIN = timedelta(seconds=3.5)
+"""Since its last renewal, for a server whose connection has ended to be taken for dead: less than the time after which
+the database's server gives up a connection that is cut off (``store.postgres.connection``)."""
 _PROC = Path("/proc/self/stat").exists()
 
 
@@ -54,11 +57,14 @@ class Trust:
         on_lost: Callable[[], None],
         on_renewed: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] = boot_time,
+        is_cut_off: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``is_cut_off``: whether others may take this server for gone, whatever its lease."""
         self.clock = clock
         self.until = float("-inf")  # by the clock
         self.given_up: dict[str, str] = {}
         """Runs, and their sessions, that were ended here because it was lost, and not in the database yet."""
+        self._is_cut_off = is_cut_off
         self._window = lease.trust
         self._on_lost = on_lost
         self._on_renewed = on_renewed  # with the time until which it is held
@@ -68,7 +74,7 @@ class Trust:
     @property
     def held(self) -> bool:
         """Whether the lease can be relied on at this instant."""
-        return self.clock() < self.until
+        return self.clock() < self.until and not self._is_cut_off()
 
     def renewed(self, since: float) -> None:
         """The lease was renewed in the database; ``since``: the time on the clock before that was begun."""
@@ -211,6 +217,27 @@ def has_exited(server: Server, *, here: Server) -> bool:
     except PermissionError:
         return False
     return started is None or abs(started - server.pid_started) > 1.0
+
+
+async def disconnected(
+    store: SessionStore, known: Sequence[Server], *, here: Server, before: Mapping[str, datetime], lease: ServerLease
+) -> dict[str, datetime]:
+    """Those that have died a moment ago, as the database's server has seen by the end of their connection; each with
+    the end of its lease. ``before``: what the last look found.
+
+    One that is cut off from the network loses its connection as well, some seconds later, and may still act: its lease
+    must end. A process that dies loses it at once, so soon after a renewal, and renews nothing any more.
+    """
+    others = [server.id for server in known if server.id != here.id]
+    gone = await store.disconnected(others) if others else ()
+    if not gone:
+        return {}
+    at, leases = now() + timedelta(seconds=lease.duration) - DIED_WITHIN, await store.leases()
+    return {
+        one: leases[one]
+        for one in gone
+        if one in leases and (leases[one] == before[one] if one in before else leases[one] > at)
+    }
 
 
 async def close_orphans(
