@@ -10,9 +10,14 @@ from collections.abc import Mapping, Sequence
 
 from .statements import Row, Statements
 
+_KEY = "printf('%019d', t.number)"
+
 
 class FullText(ABC):
     """The search of one engine. A query is an expression of the engine's, which has no syntax of the user's."""
+
+    hits: str
+    """From ``message_texts``, ``t``, and their sessions, ``s``: what matches ``:match`` where ``{readable}`` is so."""
 
     @abstractmethod
     def messages_query(self, query: str) -> str | None:
@@ -31,9 +36,14 @@ class FullText(ABC):
         condition on sessions, ``s``.
         """
 
-    @abstractmethod
     async def all_of_session(self, view: Statements, values: Mapping[str, object], readable: str) -> list[Row]:
         """The hits in messages of the session ``session``, newest first; as above."""
+        return await view.all(
+            f"SELECT {_KEY} AS key, t.session_id, t.run_id, t.message_id, t.role, t.number, t.at, 1 AS hits"
+            f" {self.hits.format(readable=readable)} AND t.session_id = :session AND t.run_id IS NOT NULL"
+            f" AND (t.at < :at OR (t.at = :at AND {_KEY} > :last)) ORDER BY t.at DESC, key LIMIT :limit",
+            values,
+        )
 
     @abstractmethod
     async def snippets(self, view: Statements, query: str, numbers: Sequence[int]) -> dict[int, str]:

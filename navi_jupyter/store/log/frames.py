@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..statements import Statements
+from ..statements import Statements, marks
 
 READ_EVENTS = 1_000  # rows of one statement: as many stay in memory beside what is kept
 _OF_RUNS = (
@@ -58,7 +58,7 @@ class JoinedTexts:
 async def run_frames(view: Statements, session_id: str, run_ids: Sequence[str]) -> Sequence[str]:
     """The envelopes of runs so far, joined. For the database's thread: it may be many rows."""
     joined = JoinedTexts()
-    sql = _OF_RUNS.format(runs=", ".join("?" * len(run_ids)))
+    sql = _OF_RUNS.format(runs=marks(run_ids))
     start, is_more = 0, bool(run_ids)
     while is_more:
         rows = await view.all(sql, (session_id, *run_ids, start, *run_ids, READ_EVENTS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ...ports.transactions import off_loop
 from ..full_text import FullText
 from ..memory import query_words
 from ..session_list.search import query_terms
@@ -14,10 +15,11 @@ _HITS = (
     "FROM message_index i JOIN message_texts t ON t.number = i.number JOIN sessions s ON s.id = t.session_id"
     " WHERE i.words @@ CAST(CAST(:match AS TEXT) AS tsquery) AND {readable}"
 )
-_KEY = "printf('%019d', t.number)"
 
 
 class PostgresFullText(FullText):
+    hits = _HITS
+
     def messages_query(self, query: str) -> str | None:
         parsed = query_terms(query)
         return None if parsed is None else ts_query(parsed[0], prefix="last" if parsed[1] else "none")
@@ -29,16 +31,8 @@ class PostgresFullText(FullText):
         return await view.all(
             "SELECT * FROM (SELECT DISTINCT ON (t.session_id) t.session_id AS key, t.session_id, t.run_id,"
             "  t.message_id, t.role, t.number, t.at, count(*) OVER (PARTITION BY t.session_id) AS hits"
-            f" {_HITS.format(readable=readable)} ORDER BY t.session_id, t.at DESC, t.number DESC) AS newest"
+            f" {self.hits.format(readable=readable)} ORDER BY t.session_id, t.at DESC, t.number DESC) AS newest"
             " WHERE at < :at OR (at = :at AND session_id > :last) ORDER BY at DESC, key LIMIT :limit",
-            values,
-        )
-
-    async def all_of_session(self, view: Statements, values: Mapping[str, object], readable: str) -> list[Row]:
-        return await view.all(
-            f"SELECT {_KEY} AS key, t.session_id, t.run_id, t.message_id, t.role, t.number, t.at, 1 AS hits"
-            f" {_HITS.format(readable=readable)} AND t.session_id = :session AND t.run_id IS NOT NULL"
-            f" AND (t.at < :at OR (t.at = :at AND {_KEY} > :last)) ORDER BY t.at DESC, key LIMIT :limit",
             values,
         )
 
@@ -49,9 +43,10 @@ class PostgresFullText(FullText):
         return {row["number"]: snippet(row["text"], terms, prefix=prefix) for row in rows}
 
     async def add_messages(self, tx: Statements, texts: Sequence[tuple[int, str]]) -> None:
+        # A long text takes some 15 ms, for which the event loop is not held up.
+        rows = await off_loop(lambda: [(number, text, ts_vector(text)) for number, text in texts])
         await tx.db.executemany(
-            "INSERT INTO message_index (number, text, words) VALUES (?, ?, CAST(CAST(? AS TEXT) AS tsvector))",
-            [(number, text, ts_vector(text)) for number, text in texts],
+            "INSERT INTO message_index (number, text, words) VALUES (?, ?, CAST(CAST(? AS TEXT) AS tsvector))", rows
         )
 
     async def keep_fact(self, tx: Statements, fact_id: str, text: str) -> None:

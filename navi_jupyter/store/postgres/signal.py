@@ -67,7 +67,6 @@ class Signal:
         self._committed = asyncio.Event()
         self._lost = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.lag: float | None = None  # seconds of the last probe's answer
 
     async def open(self) -> None:
         """Connect. Raises what the driver raises; StoreError where the clocks differ by more than can be right."""
@@ -232,10 +231,10 @@ class Signal:
         """Ask for the database's time: the clock of this process goes by it."""
         began, before = boot_time(), now()
         at = await connection.fetchval("SELECT clock_timestamp()", timeout=WITHIN)
-        self.lag = boot_time() - began
-        behind = at - (before + timedelta(seconds=self.lag / 2))
+        took = boot_time() - began
+        behind = at - (before + timedelta(seconds=took / 2))
         # What the way there and back hides is not a difference.
-        if abs(behind) > timedelta(seconds=max(self.lag, 0.02)):
+        if abs(behind) > timedelta(seconds=max(took, 0.02)):
             set_database_offset(database_offset() + behind)
             log_difference = log.warning if abs(database_offset()) > WARNED else log.info
             log_difference("database_clock_differs", seconds=round(database_offset().total_seconds(), 3))

@@ -14,10 +14,11 @@ _HITS = (
     " WHERE message_index MATCH :match AND {readable}"
 )
 _SNIPPET = f"snippet(message_index, 0, char({ord(OPEN)}), char({ord(CLOSE)}), '…', {SNIPPET_WORDS}) AS snippet"
-_KEY = "printf('%019d', t.number)"
 
 
 class SqliteFullText(FullText):
+    hits = _HITS
+
     def messages_query(self, query: str) -> str | None:
         return match_expression(query)
 
@@ -28,16 +29,8 @@ class SqliteFullText(FullText):
         # A bare column beside max() is that of the row with the maximum: SQLite promises it.
         return await view.all(
             "SELECT t.session_id AS key, t.session_id, t.run_id, t.message_id, t.role, t.number, max(t.at) AS at,"
-            f" count(*) AS hits {_HITS.format(readable=readable)} GROUP BY t.session_id"
+            f" count(*) AS hits {self.hits.format(readable=readable)} GROUP BY t.session_id"
             " HAVING max(t.at) < :at OR (max(t.at) = :at AND t.session_id > :last) ORDER BY at DESC, key LIMIT :limit",
-            values,
-        )
-
-    async def all_of_session(self, view: Statements, values: Mapping[str, object], readable: str) -> list[Row]:
-        return await view.all(
-            f"SELECT {_KEY} AS key, t.session_id, t.run_id, t.message_id, t.role, t.number, t.at, 1 AS hits"
-            f" {_HITS.format(readable=readable)} AND t.session_id = :session AND t.run_id IS NOT NULL"
-            f" AND (t.at < :at OR (t.at = :at AND {_KEY} > :last)) ORDER BY t.at DESC, key LIMIT :limit",
             values,
         )
 

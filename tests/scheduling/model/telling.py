@@ -48,13 +48,13 @@ class Messages:
         self.sent: Counter[int] = Counter()
         """By notice: how often a target took a message of it."""
         self.unrecorded: set[int] = set()
-        """StoredNotices of which a message was taken, and nobody has written that down (yet)."""
+        """Notices whose message was sent, while that is not recorded yet."""
         self.wanted: dict[tuple[str, int | None], datetime] = {}
         """Until when what somebody takes (or, by notice, begins to send) is to be theirs."""
         self.holds: dict[int, tuple[str, datetime]] = {}
-        """StoredNotices that somebody has taken: who, and until when they are theirs."""
+        """Notices that a server has taken: which one, and until when they are its own."""
         self.lapsed: set[int] = set()
-        """StoredNotices that others took after that: they may be sent twice."""
+        """Notices that others took after that: they may be sent twice."""
         self.seen = 0
 
     async def check(self, store: SqliteStore, now: datetime, require: Require) -> None:
