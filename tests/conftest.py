@@ -33,6 +33,9 @@ _SHARED = pytest.StashKey[PrivatePostgres | None]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """``NAVI_TEST_DATABASE=postgres`` has all tests that open a database use one PostgreSQL; its workers inherit it."""
+    # Kernel managers of servers that have ended leave contexts of ZMQ behind. One that is collected before its own
+    # sockets waits for them for ever, in the middle of any test, or after the last one: never restored.
+    del zmq.Context.__del__
     if not hasattr(config, "workerinput"):
         config.stash[_SHARED] = started_for_all()
 
@@ -62,15 +65,6 @@ def postgres() -> Iterator[PrivatePostgres]:
     server = PrivatePostgres(postgres_programs(), durable=True)
     yield server
     server.remove()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_wait_for_sockets_of_zmq() -> Iterator[None]:
-    """Kernel managers of servers that have ended leave contexts of ZMQ behind. One that is collected before its own
-    sockets waits for them for ever, in the middle of any test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(zmq.Context, "__del__")
-        yield
 
 
 @pytest.fixture(autouse=True)

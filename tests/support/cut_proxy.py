@@ -46,6 +46,7 @@ class CutProxy:
         finally:
             server.close()
             self.cut()
+            await asyncio.gather(*self._connections, return_exceptions=True)
 
     def cut(self) -> None:
         """All connections that there are."""
