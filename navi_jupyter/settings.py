@@ -105,6 +105,11 @@ class Settings:
     agent_idle_timeout: float = 600.0  # seconds without a turn after which the agent program of a session ends
     otel: bool = False  # whether spans are reported to OpenTelemetry, as the ``OTEL_…`` variables say
     otel_content: bool = False  # whether spans have what people, models and tools write
+    package_tools: bool = True  # whether packages that are installed here bring tools and context
+    agent_programs: bool = True  # whether agent programs (``acp:…``) may be run on this machine
+    public_url: str = ""
+    """Where users reach this server, where JupyterHub says so; empty: its own address."""
+    hub_service_url: str = ""  # of the service of the JupyterHub that everything is sent to; empty: this server itself
     mcp_server: bool = True  # whether programs of users reach this server by MCP
     mcp_config: str = ""  # a file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none
     notify_allow_private: bool = False

@@ -6,6 +6,7 @@ Each subcommand's module is imported when it is called, so that ``navi --help`` 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,11 @@ def parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve", help="a Jupyter server with Navi alone, as `jupyter navi`; takes its options", add_help=False
     )
-    serve.add_argument("arguments", nargs=argparse.REMAINDER)
+    hub = commands.add_parser(
+        "hub", help="Navi as a service of a JupyterHub; takes the options of a Jupyter server", add_help=False
+    )
+    for each in (serve, hub):
+        each.add_argument("arguments", nargs=argparse.REMAINDER)
     return top
 
 
@@ -71,8 +76,8 @@ def _add_database_commands(commands: Any) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script. Ends the process with the command's status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["serve"]:  # all that follows belongs to the server, also what begins with a dash
-        sys.exit(_serve(words[1:]))
+    if words[:1] in (["serve"], ["hub"]):  # all that follows belongs to the server, also what begins with a dash
+        sys.exit((_serve if words[0] == "serve" else _hub)(words[1:]))
     given = parser().parse_args(with_defaults(words))
     match given.command:
         case "demo":
@@ -163,4 +168,23 @@ def _serve(arguments: list[str]) -> int:
     from ..server.app import NaviExtension  # late: as above
 
     NaviExtension.launch_instance(arguments)  # type: ignore[no-untyped-call]  # Jupyter's
+    return 0
+
+
+def _hub(arguments: list[str]) -> int:
+    from ..installation import DISTRIBUTION, has_distribution, install_command  # late: as above
+
+    if not has_distribution("jupyterhub"):
+        print(f"navi hub needs the extra hub: {install_command(f'{DISTRIBUTION}[hub]')}", file=sys.stderr)
+        return 2
+    from ..hub.service import HubExtension, missing_variables  # late: it needs JupyterHub
+
+    if missing := missing_variables(os.environ):
+        print(
+            f"navi hub is started by a JupyterHub, as one of its services: {', '.join(missing)} must be set. See"
+            " docs/jupyterhub.md.",
+            file=sys.stderr,
+        )
+        return 2
+    HubExtension.launch_instance(arguments)  # type: ignore[no-untyped-call]  # Jupyter's
     return 0

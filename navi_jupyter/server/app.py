@@ -21,6 +21,8 @@ from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Limits, Settings, lease_of
 from .handler import ApiHandler
+from .hub_proxy.handlers import FORWARDING
+from .hub_proxy.service import HubService
 from .identity import (
     LOCAL_USER,
     announce_connection_file,
@@ -97,6 +99,14 @@ class _Ceiling(_FromEnvironment, Dict):
 
 
 _PERMISSIONS = ("allow", "ask", "deny")
+
+HANDLERS: Sequence[tuple[str, type]] = (
+    (r"/navi/mcp/?", McpHandler),
+    (r"/navi/api/sessions/([^/]+)/ws", StreamHandler),
+    (r"/navi/api/notebooks/ws", NotebooksHandler),
+    (r"/navi/api/kernels/([^/]+)/loan", LoanHandler),
+    (r"/navi/api(?:/(.*))?", ApiHandler),
+)
 
 
 class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
@@ -212,6 +222,17 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="Whether programs of a user's reach this server by MCP, at `navi/mcp` with Jupyter's authentication. Off: "
         "only agents that Navi itself has started get the tools of their run there.",
     )
+    package_tools = _Flag(
+        True, help="Whether packages that are installed beside this one bring tools and context to the agent."
+    )
+    agent_programs = _Flag(
+        True, help="Whether agent programs (models `acp:…`) may be run on the machine of this server."
+    )
+    hub_service_url = _Text(
+        "",
+        help="The address of `navi hub`, where a JupyterHub has it as a service: the user's server then keeps nothing "
+        "itself, and sends everything there for its user.",
+    )
     mcp_config = _Text(
         "", help="A JSON file with `mcpServers` that goes before `navi/mcp.json` in Jupyter's configuration path."
     )
@@ -243,6 +264,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     )
 
     lifecycle: Lifecycle | None = None  # set once the extension is loaded
+    _service: HubService | None = None  # that everything is sent to, where there is one
     _connecting: asyncio.Task[None] | None = None  # while the connection file cannot be written
 
     def read_settings(self) -> Settings:
@@ -264,8 +286,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     @property
     def _looks_around(self) -> bool:
         """Whether other programs of this machine may be asked: another user of it could listen at such a port."""
-        is_set = "find_local_models" in self.config.get("NaviExtension", {}) or "NAVI_FIND_LOCAL_MODELS" in os.environ
-        return is_set or "JUPYTERHUB_USER" not in os.environ
+        return self._is_set("find_local_models") or "JUPYTERHUB_USER" not in os.environ
+
+    def _is_set(self, name: str) -> bool:
+        """Whether a setting is given, and not left to its default."""
+        return name in self.config.get("NaviExtension", {}) or f"NAVI_{name.upper()}" in os.environ
 
     @property
     def _is_shared(self) -> bool:
@@ -277,6 +302,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Create the lifecycle; handlers find it in the web application's settings."""
+        if self.hub_service_url:
+            token = os.environ.get("JUPYTERHUB_API_TOKEN")
+            if not token or not os.environ.get("JUPYTERHUB_USER"):
+                raise ValueError("hub_service_url is for servers that a JupyterHub has started for a user.")
+            self._service = self.settings["navi_hub_service"] = HubService(self.hub_service_url, token)
         self.lifecycle = Lifecycle(self.read_settings(), self.log)
         self.settings["navi_lifecycle"] = self.lifecycle
 
@@ -286,11 +316,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
             (r"/navi/?", PageHandler),
             # Before the route that Jupyter adds for ``static_paths``, which sends everything as it is.
             (rf"/static/{self.name}/(.*)", ScriptHandler, {"path": self.static_paths}),
-            (r"/navi/mcp/?", McpHandler),
-            (r"/navi/api/sessions/([^/]+)/ws", StreamHandler),
-            (r"/navi/api/notebooks/ws", NotebooksHandler),
-            (r"/navi/api/kernels/([^/]+)/loan", LoanHandler),
-            (r"/navi/api(?:/(.*))?", ApiHandler),
+            *(FORWARDING if self.hub_service_url else HANDLERS),
         ]
         self.handlers.extend(handlers)
         announce_connection_file()
@@ -302,8 +328,9 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         remember_secrets(serverapp, self.lifecycle.kernel_token.value)
         if not self._write_connection_file(serverapp, self.lifecycle.kernel_token.value):
             self._connecting = asyncio.create_task(self._retry_connection_file(serverapp), name="navi-connection-file")
-        # Not awaited: the server must answer, and kernels must work, while the database is opened.
-        self.lifecycle.start(JupyterServices.of(serverapp))
+        if not self.hub_service_url:
+            # Not awaited: the server must answer, and kernels must work, while the database is opened.
+            self.lifecycle.start(JupyterServices.of(serverapp))
 
     def _write_connection_file(self, serverapp: ServerApp, token: str) -> bool:
         try:
@@ -331,6 +358,8 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         remove_connection_file()
         if self.lifecycle is not None:
             await self.lifecycle.stop()
+        if self._service is not None:
+            await self._service.close()
 
     def current_activity(self) -> Mapping[str, int] | None:
         """What keeps an idle server from being shut down: runs in progress; waiting recalls if so configured."""

@@ -213,6 +213,7 @@ def build_agent(settings: Settings, mcp: McpPool, kernel_tools: KernelTools) -> 
         ceiling={pattern: Permission(most) for pattern, most in settings.tool_ceiling.items()},
         check_model=AgentRouter.validate,
         sources=(kernel_tools, McpTools(mcp, lambda name: parts.profiles.get(name))),
+        packages=settings.package_tools,
     )
     return parts
 
@@ -364,7 +365,7 @@ def build_notifications(settings: Settings, stores: Stores, jupyter: JupyterServ
         TargetFiles(jupyter_config_path, check=check, check_webhook=check_webhook),
         AppriseSender(allow_private=allow_private),
         clock=SystemClock(),
-        base_url=lambda: None if serverapp is None else server_address(serverapp),
+        base_url=lambda: settings.public_url or (None if serverapp is None else server_address(serverapp)),
         webhooks=WebhookSender(allow_private=allow_private),
     )
 

@@ -108,12 +108,14 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
         """Authenticate the request. Raises 403 when neither Jupyter nor the kernels' token knows the user."""
         await ensure_async(super().prepare())  # type: ignore[arg-type]
         if self._has_kernel_token:
-            if identifies_people(self.identity_provider) and self.lifecycle.kernel_token.user.username == LOCAL_USER:
-                raise Forbidden(_UNASSIGNED)
             self.current_user = self.lifecycle.kernel_token.user
-            self.kernel = read_caller(self.request.headers.get(HEADER, ""), self.request.connection)
+            if identifies_people(self.identity_provider) and self.current_user.username == LOCAL_USER:
+                raise Forbidden(_UNASSIGNED)
         elif self.current_user is None and self.request.method != "OPTIONS":
             raise HTTPError(403, "Log in to this Jupyter server, or send its token.")
+        # Who says without that token that it is a kernel is believed: it may do less. The server of a user says so.
+        if self._has_kernel_token or HEADER in self.request.headers:
+            self.kernel = read_caller(self.request.headers.get(HEADER, ""), self.request.connection)
         caller_trace.set(read_traceparent(self.request.headers.get("traceparent")))  # of this request's task
         self.expect_body()
 
@@ -131,8 +133,7 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
 
     async def authorize(self, action: Action, resource: str = RESOURCE) -> None:
         """Ask Jupyter's authorizer. Raises Forbidden."""
-        may = self.authorizer.is_authorized(self, self.current_user, action, resource)
-        if not await ensure_async(may):
+        if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, resource)):
             raise Forbidden(f"You are not allowed to {action} {resource} on this Jupyter server.")
 
     # --- errors ------------------------------------------------------------------------------------------------------
@@ -239,10 +240,7 @@ class ApiHandler(NaviHandler, APIHandler):
         for resource in operation.resources:
             await self.authorize(operation.action, resource)
         reply = await operation.call(self._request(upload=operation.upload), services, parameters)
-        if isinstance(reply, EventStream):
-            await self._stream(reply)
-        else:
-            await self._write(reply)
+        await (self._stream(reply) if isinstance(reply, EventStream) else self._write(reply))
 
     @property
     def _method(self) -> str:

@@ -87,7 +87,12 @@ _SHOWN_BY_SERVER = "nbconvert/html/"  # a page without an application: Jupyter S
 
 
 def documents(serverapp: Any) -> str:
-    """What stands before the path of a notebook in its address, by the applications that this server has."""
+    """What stands before the path of a notebook in its address, by the applications that this server has.
+
+    Where it has no notebooks itself, the one that has them is in its settings.
+    """
+    if (elsewhere := serverapp.web_app.settings.get("navi_documents")) is not None:
+        return str(elsewhere)
     running = getattr(getattr(serverapp, "extension_manager", None), "extension_apps", {})
     return next((place for name, place in _DOCUMENTS.items() if running.get(name)), _SHOWN_BY_SERVER)
 

@@ -233,7 +233,7 @@ def _build_programs(
         return f"{str(serverapp.connection_url).partition('?')[0].rstrip('/')}/navi/mcp"
 
     return AgentPrograms(
-        AgentCatalog(),
+        AgentCatalog(allowed=settings.agent_programs),
         root=None if jupyter is None else Path(jupyter.root_dir),
         run_tools=run_tools,
         mcp_url=mcp_url,

@@ -113,7 +113,9 @@ class FoundAgent:
 class AgentCatalog:
     """The agent programs of this server. One per process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allowed: bool = True) -> None:
+        """Not ``allowed``: there are none, whatever is installed or configured."""
+        self._allowed = allowed
         self._files = AgentFiles()
         self._found: tuple[float, Mapping[str, FoundAgent]] = (float("-inf"), {})
         self._logins: dict[str, tuple[float, str]] = {}  # agents that wanted a login: when, and why
@@ -129,6 +131,8 @@ class AgentCatalog:
     def find(self, model: str) -> FoundAgent:
         """The agent of a model string ``acp:<name>``. Raises InvalidRequest for one that there is not."""
         name = model.partition(":")[2].strip()
+        if not self._allowed:
+            raise InvalidRequest("This server runs no agent programs.", field="model")
         if (agent := self.all().get(name)) is None:
             known = join_words([each.model for each in self.all().values()])
             message = f"There is no agent {name[:64]!r}. There are {known}; others are configured in navi/acp.json."
@@ -149,6 +153,8 @@ class AgentCatalog:
         return FoundAgent(name=agent.name, title=agent.title, why=why, mend=agent.login, login=agent.login)
 
     def _look(self) -> Mapping[str, FoundAgent]:
+        if not self._allowed:
+            return {}
         own = {name: _configured(one) for name, one in self._files.read().items() if not one.disabled}
         disabled = {name for name, one in self._files.read().items() if one.disabled}
         known = {name: _known(name, one) for name, one in KNOWN.items() if name not in disabled}

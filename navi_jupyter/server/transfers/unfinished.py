@@ -67,6 +67,10 @@ class Unfinished:
         """``connection`` is open until it is given to ``disconnect``. Call ``require_connection`` just before."""
         self._connections.setdefault(owner, WeakSet()).add(connection)
 
+    def connections(self) -> list[RequestHandler]:
+        """All sockets and event streams that are open."""
+        return [one for connections in self._connections.values() for one in connections]
+
     def disconnect(self, owner: str, connection: RequestHandler) -> None:
         """It is closed. Also for one that was never opened."""
         connections = self._connections.get(owner)

@@ -1,0 +1,212 @@
+"""The routes of Navi in a user's server that keeps nothing itself: each request and socket goes to the service.
+
+They are the service's own, under the address of this server, so the page, kernels and programs need not know. A request
+of anybody but the server's user is refused: with the token of this server a visitor would act as its user.
+Not responsible for what the service answers. Imported at extension load: no pydantic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from jupyter_server._tz import utcnow
+from jupyter_server.auth.decorator import allow_unauthenticated
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketClosedError
+
+from ...errors import Forbidden, NotReady
+from ..handler import ApiHandler, NaviHandler
+from ..kernel_caller import HEADER
+from ..transfers.unfinished import LARGEST_MESSAGE
+from ..websocket import PING, SocketHandler
+from .service import UNREACHABLE, HubService
+
+if TYPE_CHECKING:
+    from tornado.websocket import WebSocketClientConnection
+
+PASSED_ON = (
+    "Accept",
+    "Accept-Encoding",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Mcp-Protocol-Version",
+    "Mcp-Session-Id",
+    "traceparent",
+)
+"""Headers of a request that mean something to the service; cookies and tokens are this server's."""
+HELD_BACK = frozenset(
+    (
+        *("connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"),
+        *("content-security-policy", "set-cookie", "x-jupyterhub-version"),
+    )
+)
+"""Headers of an answer that are the web server's own."""
+
+
+class _Forwarding(NaviHandler):
+    """What requests and sockets have in common."""
+
+    @property
+    def service(self) -> HubService:
+        return cast("HubService", self.settings["navi_hub_service"])
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Raises Forbidden for a user whose server this is not."""
+        await super().prepare()
+        user = os.environ.get("JUPYTERHUB_USER", "")
+        if self.request.method != "OPTIONS" and self.owner != user:
+            raise Forbidden(f"This is the server of {user}: Navi acts here for {user} alone. Use your own server.")
+
+    @property
+    def path(self) -> str:
+        """Below the service's address, as it was asked for, without this server's token."""
+        path = str(self.request.uri).partition("?")[0].removeprefix(self.base_url)
+        query = "&".join(
+            part for part in self.request.query.split("&") if part and part.partition("=")[0] not in ("token", "_xsrf")
+        )
+        return f"/{path}" + (f"?{query}" if query else "")
+
+    def headers_on(self) -> dict[str, str]:
+        """The headers that are passed on. A kernel's request says that it is one: it may do less."""
+        found = {name: self.request.headers[name] for name in PASSED_ON if name in self.request.headers}
+        return found if self.kernel is None else {**found, HEADER: self.request.headers.get(HEADER, "- - 0 -")}
+
+
+class ForwardedRequests(_Forwarding, ApiHandler):
+    """``navi/api/…`` and ``navi/mcp``."""
+
+    async def _serve(self, path: str) -> None:
+        try:
+            await self._serve_by_service()
+        except NotReady as error:
+            if path != "api/health":
+                raise
+            await self._write_unhealthy(error)
+
+    async def _serve_by_service(self) -> None:
+        await self.authorize("read" if self.request.method in ("GET", "HEAD") else "execute")
+        body = None if self._body is None else self._body.content()
+        unfinished, owner = self.lifecycle.unfinished, self.owner
+        unfinished.require_connection(owner)
+        unfinished.connect(owner, self)
+        forwarding = asyncio.ensure_future(self._forward(body))
+        leaving = asyncio.ensure_future(self.gone.wait())
+        try:
+            await asyncio.wait((forwarding, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if forwarding.done():
+                forwarding.result()
+        finally:
+            forwarding.cancel()
+            leaving.cancel()
+            await asyncio.gather(forwarding, leaving, return_exceptions=True)
+            unfinished.disconnect(owner, self)
+
+    async def _forward(self, body: bytes | None) -> None:
+        import httpx  # late: costs time at the server's start
+
+        async with self.service.request(
+            str(self.request.method), self.path, headers=self.headers_on(), body=body
+        ) as it:
+            if it.status_code in (502, 503, 504) and "json" not in it.headers.get("Content-Type", ""):
+                raise NotReady(UNREACHABLE)  # of the Hub's proxy, which has no service to send it to
+            self.set_status(it.status_code, it.reason_phrase or None)
+            self.clear_header("Content-Type")
+            for name, value in it.headers.items():
+                if name.lower() not in HELD_BACK:
+                    self.set_header(name, value)
+            with suppress(StreamClosedError):
+                try:
+                    await self.flush()
+                    # As it comes, also while it is compressed: no faster than the client reads.
+                    async for piece in it.aiter_raw():
+                        self.write(piece)
+                        await self.flush()
+                except httpx.HTTPError:
+                    self._cut(NotReady(UNREACHABLE))  # a broken answer must not look whole
+                    return
+                await self.finish(set_content_type=it.headers.get("Content-Type"))
+
+
+class ForwardedSockets(_Forwarding, SocketHandler):
+    """The WebSockets: of a session, of a page's notebooks, of a cell that lends its kernel."""
+
+    ping_interval = PING  # seconds; Jupyter's mixin has the same name in milliseconds, which turns pings off
+    ping_timeout = 0  # a kernel that computes sends no pong
+
+    _other: WebSocketClientConnection | None = None
+    _passing: asyncio.Task[None] | None = None
+
+    @property
+    def max_message_size(self) -> int:
+        return LARGEST_MESSAGE
+
+    @allow_unauthenticated
+    async def get(self, *args: str) -> None:
+        """Upgrade once the service has; else answer as it does."""
+        await self.authorize("execute")
+        self.lifecycle.unfinished.require_connection(self.owner)
+        headers = {name: value for name, value in self.headers_on().items() if name in (HEADER, "traceparent")}
+        self._other = await self.service.socket(self.path, headers)
+        if self._other is None:
+            await self._refuse_as_service(headers)
+            return
+        await super().get(*args)
+        if self.ws_connection is None:  # it was no request to upgrade
+            self._other.close()
+
+    async def _refuse_as_service(self, headers: dict[str, str]) -> None:
+        """Answer what the service answers to a request that asks for a WebSocket, and cannot become one."""
+        asking = {**headers, "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        async with self.service.request("GET", self.path, headers=asking) as answer:
+            content = await answer.aread()
+            if answer.status_code < 400 or "json" not in answer.headers.get("Content-Type", ""):
+                raise NotReady(UNREACHABLE)
+            self.set_status(answer.status_code)
+            self.set_header("Content-Type", "application/json")
+            await self.finish(content)
+
+    async def open(self, *_: str) -> None:
+        """Pass on what comes from the service, in its order and no faster than it is read."""
+        self._connect()
+        self.lifecycle.sockets.add(self)
+        self._passing = asyncio.create_task(self._pass_back(), name="navi-hub-socket")
+
+    async def _pass_back(self) -> None:
+        if (other := self._other) is None:
+            return
+        with suppress(WebSocketClosedError, StreamClosedError):
+            while (message := await other.read_message()) is not None:
+                await self.write_message(message, binary=isinstance(message, bytes))
+        # 1006 stands for a connection that broke, and cannot be sent.
+        code = other.close_code or 1001
+        self.close(
+            1001 if code == 1006 else code, (other.close_reason or "the connection to Navi's service ended")[:100]
+        )
+
+    async def on_message(self, message: str | bytes) -> None:
+        """Pass it on. tornado reads the next one when this is done."""
+        self.settings["api_last_activity"] = utcnow()
+        if self._other is not None:
+            with suppress(WebSocketClosedError, StreamClosedError):
+                await self._other.write_message(message, binary=isinstance(message, bytes))
+
+    def on_close(self) -> None:
+        """Either side closed the socket."""
+        super().on_close()
+        self.lifecycle.sockets.discard(self)
+        if self._passing is not None:
+            self._passing.cancel()
+        if self._other is not None:
+            self._other.close(self.close_code if self.close_code in (1000, 1001) else 1000)
+
+
+FORWARDING: Sequence[tuple[str, type]] = (
+    (r"/navi/api/(?:sessions/[^/]+/ws|notebooks/ws|kernels/[^/]+/loan)", ForwardedSockets),
+    (r"/navi/(mcp/?|api(?:/.*)?)", ForwardedRequests),
+)
