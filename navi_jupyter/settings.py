@@ -77,6 +77,7 @@ class Settings:
     database_url: str = ""  # ``sqlite:///<absolute path>`` or ``postgresql://…``
     database_single_process: bool = False
     database_signal: str = "notify"  # or ``poll``
+    serves: str = "*"  # or the names of owners: this server acts for theirs alone
     default_profile: str = "assistant"
     default_model: str = "offline"
     replay_buffer_size: int = 1000

@@ -13,6 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from .served_owners import EVERY_OWNER, ServedOwners
+
 POWERS_OF_TWO = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows of one statement: it stays well below SQLite's limit of 32766 parameters."""
 T = TypeVar("T")
@@ -57,6 +59,7 @@ class Statements:
     """Statements on one connection inside a transaction that its owner has begun."""
 
     db: SqlConnection
+    served: ServedOwners = EVERY_OWNER  # see there which statements have the condition
 
     async def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Every row."""
@@ -106,6 +109,8 @@ def statements_on(db: SqlConnection) -> Statements:
 
 class Readers(ABC):
     """Reads, each of one consistent view of the database. Implemented by each engine."""
+
+    served: ServedOwners = EVERY_OWNER
 
     @abstractmethod
     def reading(self) -> AbstractAsyncContextManager[Statements]:

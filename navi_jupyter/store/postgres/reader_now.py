@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...ports.jupyter import NotebookLink
-from ..sessions import LINKS_NOW, link_of
+from ..served_owners import ServedOwners
+from ..sessions import link_of, links_now
 from .connection import ERRORS, PostgresConnection, connect, postgres_error
 
 WITHIN = 2.0  # seconds
@@ -20,7 +21,8 @@ WITHIN = 2.0  # seconds
 class ReaderNow:
     """Made on the event loop; the thread is started when it is first needed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, served: ServedOwners) -> None:
+        self._statement = links_now(served)
         self._url = url
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Any = None
@@ -40,7 +42,7 @@ class ReaderNow:
     async def _links(self, path: str, session_id: str | None) -> Sequence[NotebookLink]:
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(self._url)
-        rows = await PostgresConnection(self._connection).execute_fetchall(LINKS_NOW, (path, session_id))
+        rows = await PostgresConnection(self._connection).execute_fetchall(self._statement, (path, session_id))
         return [link_of(row) for row in rows]
 
     def close(self) -> None:

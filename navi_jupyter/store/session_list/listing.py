@@ -209,14 +209,16 @@ class SessionListQueries(Readers):
         rows = await self.fetch_all(
             "SELECT s.id, s.model, r.id AS run_id, r.prompt, r.transcript, r.status FROM sessions s"
             f" JOIN runs r ON r.id = ({_FIRST_RUN})"
-            " WHERE s.title_source = 'default' AND s.deleted_at IS NULL AND s.id = coalesce(?1, s.id) LIMIT ?2",
+            " WHERE s.title_source = 'default' AND s.deleted_at IS NULL AND s.id = coalesce(?1, s.id)"
+            f"{self.served.by('s.owner')} LIMIT ?2",
             (session_id, limit),
         )
         return [_untitled_of(row) for row in rows]
 
     async def deleted_before(self, at: datetime, *, limit: int) -> Sequence[str]:
         rows = await self.fetch_all(
-            "SELECT id FROM sessions WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?", (to_micros(at), limit)
+            f"SELECT id FROM sessions WHERE deleted_at < ?{self.served.by('owner')} ORDER BY deleted_at LIMIT ?",
+            (to_micros(at), limit),
         )
         return [row["id"] for row in rows]
 
