@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from .model.runs import RunLimits
@@ -63,6 +63,11 @@ SHARED_LEASE = ServerLease(duration=10.0, trust=7.0, renewed_every=2.0)
 def is_postgres(url: str) -> bool:
     """Whether a database is on a PostgreSQL server, and not in a file."""
     return url.startswith(("postgresql://", "postgres://"))
+
+
+def engine_of(url: str) -> Literal["sqlite", "postgresql"]:
+    """The engine of a database, for people and metrics."""
+    return "postgresql" if is_postgres(url) else "sqlite"
 
 
 def lease_of(url: str) -> ServerLease:
