@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from navi_jupyter.server.wire.agent import Health
 from navi_jupyter.store.sqlite.location import database_path
 from tests.conftest import Api, extension_of
 
+DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana-dashboard.json"
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -77,6 +80,23 @@ async def test_every_figure_of_health_is_on_the_page_with_the_same_value(api: Ap
     for histogram in ("navi_loop_turn_seconds", "navi_gc_pause_seconds", "navi_commit_seconds"):
         counts = [value for (name, _), value in samples.items() if name == f"{histogram}_count"]
         assert sum(counts) > 0
+
+
+async def test_the_dashboard_shows_all_metrics_that_there_are_and_no_other(api: Api, jp_fetch: Any) -> None:
+    await api.session()
+    there = {name for name, _ in await scrape(jp_fetch)}
+    board = json.loads(DASHBOARD.read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    asked += [variable["definition"] for variable in board["templating"]["list"] if "definition" in variable]
+    shown = {name for expression in asked for name in re.findall(r"\bnavi_\w+", expression)}
+    assert shown - there == set(), "unknown to the page"
+    parts = r"_(bucket|sum|count|total|created)$"
+    assert {re.sub(parts, "", name) for name in there} == {re.sub(parts, "", name) for name in shown}
+    assert set(re.findall(r"\bnavi_\w+", DASHBOARD.read_text())) <= there
+    numbers = [panel["id"] for panel in board["panels"]]
+    assert len(numbers) == len(set(numbers))
+    labels = {label for expression in asked for label in re.findall(r"by \(([^)]*)\)", expression)}
+    assert {one.strip() for each in labels for one in each.split(",")} <= {"le", "instance", "version", "database"}
 
 
 async def test_the_page_says_that_nothing_can_be_saved_any_more(
