@@ -35,7 +35,7 @@ from .rows import (
     run_of,
     to_micros,
 )
-from .statements import Readers, Row, Statements
+from .statements import Readers, Row, Statements, json_list
 
 T = TypeVar("T")
 LAST = 2**62  # After all numbers and times: where a list without a cursor begins.
@@ -87,11 +87,6 @@ _DELIVERABLE = (
 def updates(names: Sequence[str]) -> str:
     """Assignments from the columns of a VALUES list, which SQLite calls column1 and so on."""
     return ", ".join(f"{name} = v.column{number}" for number, name in enumerate(names, 1))
-
-
-def json_list(values: Iterable[str]) -> str:
-    """Many values as one parameter: ``IN (SELECT value FROM json_each(?))`` has no limit on their number."""
-    return json.dumps(list(values))
 
 
 async def decoded(rows: Sequence[Row], decode: Callable[[Iterable[Any]], T]) -> list[T]:

@@ -11,7 +11,7 @@ from ..model.runs import AskOption, CallDetail, Interrupt, InterruptKind, Interr
 from ..ports.store import Paused
 from .prompts import WAITS
 from .rows import from_micros, optional_instant, optional_micros, to_micros
-from .statements import Readers, Row, Statements
+from .statements import Readers, Row, Statements, json_list
 
 _COLUMNS = (
     "id, session_id, run_id, kind, message, tool_call_id, tool, args, response_schema, subagent_run_id, durable,"
@@ -129,7 +129,7 @@ class InterruptQueries(Readers):
     """The reads of :class:`navi_jupyter.ports.SessionStore` that are about questions."""
 
     async def interrupts(self, interrupt_ids: Iterable[str]) -> Sequence[Interrupt]:
-        wanted = json.dumps(list(interrupt_ids))
+        wanted = json_list(interrupt_ids)
         rows = await self.fetch_all("SELECT * FROM interrupts WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
         return [interrupt_of(row) for row in rows]
 
@@ -145,7 +145,7 @@ class InterruptQueries(Readers):
         if settled_of is None:
             rows = await self.fetch_all("SELECT * FROM interrupts WHERE session_id = ? ORDER BY number", (session_id,))
         else:
-            wanted = json.dumps(list(settled_of))
+            wanted = json_list(settled_of)
             rows = await self.fetch_all(
                 "SELECT * FROM interrupts WHERE run_id IN (SELECT value FROM json_each(?)) AND session_id = ?"
                 " AND status <> 'open' ORDER BY number",

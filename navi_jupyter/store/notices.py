@@ -17,7 +17,7 @@ from ..ports.recalls import Claimed
 from .database import Database, Transaction
 from .firings import number_of
 from .rows import from_micros, load_messages, optional_instant, run_of, to_micros
-from .statements import Row
+from .statements import Row, json_list
 
 _IN = "IN (SELECT value FROM json_each(?))"
 _IN_NUMBERS = "IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
@@ -117,7 +117,7 @@ class StoredNotices:
             f"SELECT f.value AS id, (SELECT group_concat({_SAID}, '; ') FROM notices n WHERE n.firing_id = f.value"
             " AND n.status = 'failed') AS error FROM json_each(?) f"
             " WHERE NOT EXISTS (SELECT 1 FROM notices n WHERE n.firing_id = f.value AND n.status = 'pending')",
-            (json.dumps(list(firing_ids)),),
+            (json_list(firing_ids),),
         )
         return [(row["id"], row["error"]) for row in rows]
 
@@ -313,8 +313,7 @@ class ResultStore:
 
     async def of_runs(self, run_ids: Sequence[str]) -> Mapping[str, str]:
         rows = await self._database.fetch_all(
-            "SELECT run_id, path FROM results WHERE run_id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(run_ids)),),
+            "SELECT run_id, path FROM results WHERE run_id IN (SELECT value FROM json_each(?))", (json_list(run_ids),)
         )
         return {row["run_id"]: row["path"] for row in rows}
 

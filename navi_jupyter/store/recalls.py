@@ -25,7 +25,6 @@ from .firings import (
     FiringReads,
     FiringRows,
     decoded,
-    json_list,
     number_of,
     updates,
 )
@@ -50,7 +49,7 @@ from .rows import (
     schedule_and_policy,
     to_micros,
 )
-from .statements import Row, Statements
+from .statements import Row, Statements, json_list
 
 _OPEN_RECALL = "('pending', 'running', 'paused')"
 _OVERDUE = timedelta(seconds=60)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,7 +15,7 @@ from ..ports.transactions import DEFAULT_LEASE, EndedRun, RunOwner, Server
 from .log.compaction import CompactionReads
 from .prompts import FINISHED_TURNS
 from .rows import dump_messages, from_micros, load_messages, run_of, server_of, to_micros
-from .statements import Row, Statements, marks
+from .statements import Row, Statements, json_list, marks
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 ACTIVE = "('running', 'waiting')"
@@ -87,7 +86,7 @@ class RunRows(ServerRows):
         rows = await self.all(
             "SELECT id, started_at FROM runs WHERE id IN (SELECT value FROM json_each(?))"
             " AND (status = 'queued' OR started_at IS NOT NULL)",
-            (json.dumps(list(run_ids)),),
+            (json_list(run_ids),),
         )
         return {row["id"]: None if row["started_at"] is None else from_micros(row["started_at"]) for row in rows}
 

@@ -339,9 +339,10 @@ LINK = "id, owner, notebook_path, notebook_link, kernel_id, fingerprint"
 
 
 def links_now(served: ServedOwners) -> str:
-    """The statement of :meth:`navi_jupyter.ports.store.SessionStore.links_now`."""
+    """The statement of :meth:`navi_jupyter.ports.store.SessionStore.links_now`. The session that is named is there
+    also where its owner is not served: a notebook that carries its id keeps it."""
     return (
-        f"SELECT {LINK} FROM sessions WHERE (notebook_path = ? OR id = ?) AND deleted_at IS NULL{served.by('owner')}"
+        f"SELECT {LINK} FROM sessions WHERE (notebook_path = ?{served.by('owner')} OR id = ?) AND deleted_at IS NULL"
         " ORDER BY created_at DESC, id DESC"
     )
 

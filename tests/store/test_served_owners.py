@@ -153,6 +153,7 @@ async def test_a_clock_that_was_set_back_and_a_notebook_that_moved_are_of_the_se
         sessions = {owner: await both.add_session(owner, notebook_path="a.ipynb") for owner in ("ada", "bob")}
         for server, owner in ((first, "ada"), (second, "bob")):
             assert [link.owner for link in server.store.links_now("a.ipynb", None)] == [owner]
+            assert len(server.store.links_now("a.ipynb", sessions["bob"])) == (2 if owner == "ada" else 1)
             below = await server.store.write(lambda tx: tx.links_below("a.ipynb"))
             assert [link.session_id for link in below] == [sessions[owner]]
             other = await server.store.write(lambda tx: tx.links_below("a.ipynb", owner="bob"))
