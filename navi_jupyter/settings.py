@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from .model.runs import RunLimits
@@ -65,6 +65,11 @@ def is_postgres(url: str) -> bool:
     return url.startswith(("postgresql://", "postgres://"))
 
 
+def engine_of(url: str) -> Literal["sqlite", "postgresql"]:
+    """The engine of a database, for people and metrics."""
+    return "postgresql" if is_postgres(url) else "sqlite"
+
+
 def lease_of(url: str) -> ServerLease:
     """How long a server of this database may be silent."""
     return SHARED_LEASE if is_postgres(url) else ServerLease()
@@ -77,6 +82,7 @@ class Settings:
     database_url: str = ""  # ``sqlite:///<absolute path>`` or ``postgresql://…``
     database_single_process: bool = False
     database_signal: str = "notify"  # or ``poll``
+    serves: str = "*"  # or the names of owners: this server acts for theirs alone
     default_profile: str = "assistant"
     default_model: str = "offline"
     replay_buffer_size: int = 1000

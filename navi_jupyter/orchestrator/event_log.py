@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
 
 from ..clock import now
 from ..errors import SessionNotFound
@@ -44,6 +45,8 @@ class EventLog:
         self._rounds = Rounds()
         self._stopped = False
         self.in_use = asyncio.Event()  # set when a follower begins; the poll for others' commits clears it and sleeps
+        self._grown_elsewhere: dict[str, int] = {}  # sessions, and their heads before another server wrote
+        self._lag_observers: list[Callable[[float], None]] = []
         self._taken = 0  # envelopes that followers took by themselves
         store.subscribe(self._appended)
 
@@ -84,7 +87,27 @@ class EventLog:
             if head is None:
                 feed.close()
             else:
+                if head > feed.ring.head:
+                    self._grown_elsewhere.setdefault(session_id, feed.ring.head)
                 feed.skip_to(head)
+
+    def observe_lag(self, observer: Callable[[float], None]) -> None:
+        """Call it with how many seconds after an event of another server was made it is read here, for those who
+        follow. Of each stretch that is found at once, its first event; nothing is read for that. It must not raise."""
+        self._lag_observers.append(observer)
+
+    def _note_lag(self, session_id: str, cursor: int, frame: str) -> None:
+        """``frame``: the first behind ``cursor``. Of a follower that was at the head until another server wrote: what
+        one that is behind, or has come later, reads was there before."""
+        before = self._grown_elsewhere.get(session_id)
+        if before is None or cursor < before:
+            return
+        del self._grown_elsewhere[session_id]
+        if cursor > before:
+            return
+        made = datetime.fromisoformat(frame.partition('"ts":"')[2].partition('"')[0])
+        for observer in self._lag_observers:
+            observer(max(0.0, (now() - made).total_seconds()))
 
     def close_session(self, session_id: str) -> None:
         """The session was deleted: its followers end."""
@@ -163,6 +186,7 @@ class EventLog:
         envelopes = cut_page(await self._store.frames(session_id, after=cursor, limit=PAGE_EVENTS))
         if not envelopes:
             return empty_page(cursor)
+        self._note_lag(session_id, cursor, envelopes[0][1])
         # Asked after reading: compacted before it, the log has a gap; compacted only now, this page is complete.
         return None if await self._store.gap(session_id, cursor) else make_page(envelopes)
 
@@ -192,6 +216,7 @@ class EventLog:
         feed.members.discard(follower)
         if not feed.members and self._feeds.get(feed.session_id) is feed:
             del self._feeds[feed.session_id]
+            self._grown_elsewhere.pop(feed.session_id, None)
 
     async def _lost(self, feed: Feed, cursor: int) -> bool:
         if cursor > feed.ring.head:

@@ -51,6 +51,8 @@ class Stats:
     delivered: int  # envelopes handed to followers since the start
     waiting: int  # sessions of this process whose run waits for a slot
     queued: int  # runs that wait in the queues of all sessions of the database, as of the last renewal
+    replicas: int  # servers of the database that are alive, with this one
+    lease_age: float  # seconds since the lease of this server was renewed
 
 
 def _no_limits(profile: str) -> RunLimits:  # noqa: ARG001
@@ -223,6 +225,8 @@ class Orchestrator:
             delivered=self.log.delivered,
             waiting=self._slots.waiting,
             queued=self._maintenance.queued,
+            replicas=self._maintenance.replicas,
+            lease_age=self.trust.age,
         )
 
     def context_of(self, session: Session) -> ToolContext:

@@ -253,8 +253,9 @@ class LinkTx(Protocol):
         """Store the fingerprint of the notebook at a path, and how the path is written now, for the sessions there
         that have no fingerprint yet and were not made later than ``made_by``."""
 
-    async def links_below(self, path: str) -> Sequence[NotebookLink]:
-        """The links with this path, and those below it where it is a folder; of all users, the newest first."""
+    async def links_below(self, path: str, *, owner: str | None = None) -> Sequence[NotebookLink]:
+        """The links with this path, and those below it where it is a folder, the newest first; of an owner, or of all
+        whom this server serves."""
 
 
 class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, LinkTx, SessionListTx, Protocol):

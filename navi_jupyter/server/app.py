@@ -134,6 +134,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="How servers on one PostgreSQL database learn of each other's changes: `notify`, or `poll` behind a pooler"
         " that shares connections (PgBouncer).",
     )
+    serves = _Text(
+        "*",
+        help="Whose sessions and recalls this server works for: `*`, everybody's in the database, or the names of "
+        "owners with commas between them. It fires no recall and starts no run of anybody else.",
+    )
     default_profile = _Text("assistant", help="The profile of a session that names none.")
     default_model = _Text(
         "offline",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NaviError, NotReady, StoreBusy, StoreDamaged, StoreError, StoreTooNew
 from ..jupyter.kernels.jupyter_services import JupyterServices
-from ..settings import Settings
+from ..settings import Settings, engine_of
 from .identity import KernelToken
 from .metrics import Figures, NaviCollector, ProcessMeasures
 from .process.garbage_collection import GarbageCollection
@@ -109,7 +109,12 @@ class Lifecycle:
     @property
     def _metrics(self) -> NaviCollector:
         """Also while Navi starts or has failed: that is what somebody who watches a server wants to learn."""
-        return NaviCollector(state=self._present_state, process=self.process, figures=self._figures)
+        return NaviCollector(
+            state=self._present_state,
+            process=self.process,
+            figures=self._figures,
+            database=engine_of(self.settings.database_url),
+        )
 
     def _present_state(self) -> str:
         """As ``GET health`` has it, as far as it is known without trying to save something."""

@@ -35,6 +35,9 @@ HEALTH = {
     "runs_waiting": "navi_run_slots_waiting",
     "prompts_queued": "navi_prompts_queued",
     "follower_lag": "navi_follower_lag_events",
+    "database": "navi_database_info",
+    "replicas": "navi_replicas",
+    "clock_offset_ms": "navi_clock_offset_seconds",
     "message": "navi_database_notice",
 }
 """Each field of ``GET health``, and the metric that has it."""
@@ -47,9 +50,12 @@ _GAUGES = {
     "navi_transcripts_saved": "1 where notebooks are saved with answers and transcripts, else 0",
     "navi_write_queue_units": "Changes of the database that wait for the next commit",
     "navi_run_slots_waiting": "Sessions with a run that waits for a slot (max_concurrent_runs)",
-    "navi_prompts_queued": "Runs that wait in the queues of all sessions of the database, as of the last renewal",
+    "navi_prompts_queued": "Runs that wait in queues, of all owners whom this server serves, as of the last renewal",
     "navi_follower_lag_events": "Events by which the follower that is behind most is behind the log",
     "navi_followers_behind": "Followers that are behind the log",
+    "navi_replicas": "Servers of the database that are alive, this one included",
+    "navi_lease_age_seconds": "Seconds since the lease of this server was last renewed",
+    "navi_clock_offset_seconds": "By how much the clock of the database is ahead of this machine's; 0 on SQLite",
     "navi_database_notice": "1 while the owner of the database should read the message of the health route, else 0",
 }
 _LAG = "navi_loop_lag_seconds"
@@ -61,8 +67,20 @@ _HISTOGRAMS = {
     "navi_loop_turn_seconds": "How long the turns of the event loop were, and how late it was woken",
     "navi_gc_pause_seconds": "How long garbage collection held up the process, by generation",
     "navi_commit_seconds": "How long commits to the database took",
+    "navi_signal_lag_seconds": "How late events of other servers are read here, for those who follow them",
 }
-NAMES = (*_GAUGES, _DELIVERED, "navi_health_status", "navi_build_info", _LAG, _PAUSE, _TUNED, _COMMIT, *_HISTOGRAMS)
+NAMES = (
+    *_GAUGES,
+    _DELIVERED,
+    "navi_health_status",
+    "navi_build_info",
+    "navi_database_info",
+    _LAG,
+    _PAUSE,
+    _TUNED,
+    _COMMIT,
+    *_HISTOGRAMS,
+)
 
 Figures = Mapping[str, float]
 
@@ -76,6 +94,8 @@ class ProcessMeasures:
         self.pauses = GcPauses()
         self.commits = Histogram()
         """Filled by the runtime, from the store."""
+        self.signals = Histogram()
+        """Filled by the runtime, from the event log."""
         self.collection = collection or GarbageCollection(tuned=False)
 
     def metrics(self) -> Iterator[Metric]:
@@ -92,7 +112,7 @@ class ProcessMeasures:
             _TUNED, "1 where garbage collection is tuned, else 0", float(self.collection.in_force == "tuned")
         )
         yield GaugeMetricFamily(_COMMIT, "The longest commit of the last ten to twenty seconds", self.commits.longest)
-        turns, pauses, commits = (
+        turns, pauses, commits, signals = (
             HistogramMetricFamily(name, meaning, labels=["generation"] if "gc" in name else [])
             for name, meaning in _HISTOGRAMS.items()
         )
@@ -100,19 +120,26 @@ class ProcessMeasures:
         for generation, histogram in self.pauses.by_generation.items():
             pauses.add_metric([str(generation)], histogram.buckets(), histogram.total)
         commits.add_metric([], self.commits.buckets(), self.commits.total)
-        yield from (turns, pauses, commits)
+        signals.add_metric([], self.signals.buckets(), self.signals.total)
+        yield from (turns, pauses, commits, signals)
 
 
 class NaviCollector(Collector):
     """The metrics of one server process, registered while it is entered. None has a label of a user or a session."""
 
     def __init__(
-        self, *, state: Callable[[], str], process: ProcessMeasures, figures: Callable[[], Figures | None]
+        self,
+        *,
+        state: Callable[[], str],
+        process: ProcessMeasures,
+        figures: Callable[[], Figures | None],
+        database: str,
     ) -> None:
         """``figures``: the present value of each gauge and counter of the runtime; None while there is no runtime."""
         self._state = state
         self._process = process
         self._figures = figures
+        self._database = database  # the engine
 
     def collect(self) -> Iterator[Metric]:
         """All of :data:`NAMES`; while Navi does not work, only those of the process. Called on the loop's thread."""
@@ -124,6 +151,9 @@ class NaviCollector(Collector):
         build = GaugeMetricFamily("navi_build_info", "Always 1; the label has the version", labels=["version"])
         build.add_metric([__version__], 1.0)
         yield build
+        kind = GaugeMetricFamily("navi_database_info", "Always 1; the label has the database", labels=["database"])
+        kind.add_metric([self._database], 1.0)
+        yield kind
         yield from self._process.metrics()
         figures = self._figures()
         if figures is None:

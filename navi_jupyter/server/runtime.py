@@ -118,6 +118,7 @@ async def runtime(
         orchestrator = build_orchestrator(
             settings, stores, workspace, parts, backends, spans, model_of_owner=choice.of_new_session
         )
+        orchestrator.log.observe_lag(process.signals.note)
         prompts = PromptBook([Path(folder, PROMPTS_FOLDER) for folder in jupyter_config_path()])
         recalls, marks = (
             _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter, prompts, spans),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..agent.mcp.pool import McpPool
@@ -16,7 +16,7 @@ from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
 from ..agent.tools.base import Tool, ToolNote
 from ..agent.tools.kernel_functions import KernelTools
-from ..clock import now
+from ..clock import database_offset, now
 from ..commands import Acceptance, Answer, Command, Prompt
 from ..errors import AttachmentRefused, InterruptNotFound, InvalidRequest, NaviError
 from ..jupyter.kernels.loans import KernelLoans
@@ -37,7 +37,7 @@ from ..ports.run_tools import RunToolsRegistry
 from ..ports.tracing import caller_trace
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
-from ..settings import Settings
+from ..settings import Settings, is_postgres
 from ..store.attachments import AttachmentStore
 from ..store.database import Database
 from ..store.memory import FactStore
@@ -335,6 +335,11 @@ class Services:
     mcp_endpoint: McpEndpoint
     process: ProcessMeasures
 
+    @property
+    def clock_offset(self) -> timedelta:
+        """By how much the database's clock is ahead of this machine's; none where it is this machine's."""
+        return database_offset() if is_postgres(self.settings.database_url) else timedelta(0)
+
     def activity(self) -> Mapping[str, int]:
         """What keeps an idle server from being shut down; empty when nothing does."""
         counts = {"runs": self.sessions.orchestrator.stats().runs}
@@ -355,6 +360,9 @@ class Services:
             "navi_prompts_queued": stats.queued,
             "navi_follower_lag_events": behind.most,
             "navi_followers_behind": behind.behind,
+            "navi_replicas": stats.replicas,
+            "navi_lease_age_seconds": stats.lease_age,
+            "navi_clock_offset_seconds": self.clock_offset.total_seconds(),
             "navi_transcripts_saved": self.settings.save_transcripts,
             "navi_database_notice": self.sessions.store.notice is not None,
             "navi_events_delivered": stats.delivered,

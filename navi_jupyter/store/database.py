@@ -18,6 +18,7 @@ from ..log_setup import get_logger
 from ..ports.jupyter import NotebookLink
 from .blobs import Blobs
 from .recalls import RecallReads, RecallRows
+from .served_owners import ServedOwners
 from .sessions import SessionReads, SessionRows
 from .statements import SqlConnection
 
@@ -35,8 +36,9 @@ OnCommit = Callable[[float, int], None]
 class Transaction(SessionRows, RecallRows):
     """What a unit of work gets: the writer's connection within an open transaction."""
 
-    def __init__(self, db: SqlConnection) -> None:
+    def __init__(self, db: SqlConnection, served: ServedOwners) -> None:
         self.db = db
+        self.served = served
         self.appended = []
 
 

@@ -7,11 +7,16 @@ import os
 from ..errors import StoreError
 from ..settings import Settings, is_postgres
 from .database import Database
+from .served_owners import ServedOwners
 
 
 async def open_database(settings: Settings) -> Database:
     """Open it, create or migrate its tables. Raises StoreError and its kinds when it cannot be used."""
     url = settings.database_url
+    try:
+        served = ServedOwners.of(settings.serves)
+    except ValueError as error:
+        raise StoreError(f"{error}, not {settings.serves!r}.") from error
     if is_postgres(url):
         refuse_for_single_user()
         try:
@@ -20,11 +25,11 @@ async def open_database(settings: Settings) -> Database:
             raise StoreError(
                 f"A PostgreSQL database needs the extra `postgres` ({error}): pip install 'navi-jupyter[postgres]'"
             ) from error
-        return await PostgresStore.open(url, poll=settings.database_signal == "poll")
+        return await PostgresStore.open(url, poll=settings.database_signal == "poll", served=served)
     from .sqlite.location import database_path  # late: as above
     from .sqlite.store import SqliteStore
 
-    return await SqliteStore.open(database_path(url), single_process=settings.database_single_process)
+    return await SqliteStore.open(database_path(url), single_process=settings.database_single_process, served=served)
 
 
 def refuse_for_single_user() -> None:

@@ -35,7 +35,7 @@ from .rows import (
     run_of,
     to_micros,
 )
-from .statements import Readers, Row, Statements
+from .statements import Readers, Row, Statements, json_list
 
 T = TypeVar("T")
 LAST = 2**62  # After all numbers and times: where a list without a cursor begins.
@@ -89,11 +89,6 @@ def updates(names: Sequence[str]) -> str:
     return ", ".join(f"{name} = v.column{number}" for number, name in enumerate(names, 1))
 
 
-def json_list(values: Iterable[str]) -> str:
-    """Many values as one parameter: ``IN (SELECT value FROM json_each(?))`` has no limit on their number."""
-    return json.dumps(list(values))
-
-
 async def decoded(rows: Sequence[Row], decode: Callable[[Iterable[Any]], T]) -> list[T]:
     """The rows as values; many of them are decoded off the event loop."""
     if len(rows) < _MANY:
@@ -124,11 +119,14 @@ class ClockRows(Statements):
 
     async def shift_times(self, *, now: datetime, back: timedelta, lease_until: datetime) -> None:
         at, step, lease = to_micros(now), int(back.total_seconds() * 1e6), to_micros(lease_until)
+        of_recall = self.served.of_recall("firings.recall_id")
         ahead = at + step // 2  # not in SQL: of a parameter by a number, PostgreSQL makes one of 32 bits
-        await self.change(f"UPDATE firings SET lease_until = ?2 WHERE {CLAIMED} AND lease_until > ?2", (at, lease))
+        await self.change(
+            f"UPDATE firings SET lease_until = ?2 WHERE {CLAIMED} AND lease_until > ?2{of_recall}", (at, lease)
+        )
         await self.change(
             "UPDATE firings SET stop_at = stop_at - ?2, started_at = ?1"
-            " WHERE status = 'running' AND stop_at IS NOT NULL AND started_at > ?1",
+            f" WHERE status = 'running' AND stop_at IS NOT NULL AND started_at > ?1{of_recall}",
             (at, step),
         )
         # Put off while the clock was ahead: it had shown at least this time then.
@@ -136,16 +134,18 @@ class ClockRows(Statements):
             "UPDATE firings SET not_before = max(slot, not_before - ?2),"
             " wait_until = max(not_before - ?2, wait_until - ?2)"
             " WHERE status = 'pending' AND slot <= ?1 AND (attempt > 0 OR deferred = 1 OR reason IS NOT NULL)"
-            " AND not_before > ?3",
+            f" AND not_before > ?3{of_recall}",
             (at, step, ahead),
         )
         # Also where quiet hours hold them back: that is looked at again before they are sent.
         await self.change(
-            "UPDATE notices SET due_at = due_at - ? WHERE status = 'pending' AND due_at > ?", (step, ahead)
+            f"UPDATE notices SET due_at = due_at - ? WHERE status = 'pending' AND due_at > ?{self.served.by('owner')}",
+            (step, ahead),
         )
         await self.change(
             "UPDATE interrupts SET expires_at = expires_at - ?2, created_at = ?1"
-            " WHERE status = 'open' AND expires_at IS NOT NULL AND created_at > ?1",
+            " WHERE status = 'open' AND expires_at IS NOT NULL AND created_at > ?1"
+            + self.served.of_session("interrupts.session_id"),
             (at, step),
         )
 
@@ -206,7 +206,7 @@ class FiringRows(ClockRows):
         rows = await self.all(
             "UPDATE firings SET status = 'claimed', fence = fence + 1, lease_owner = ?, lease_until = ?"
             " WHERE number IN (SELECT f.number FROM firings f JOIN recalls r ON r.id = f.recall_id"
-            f" WHERE f.status = 'pending' AND f.not_before <= ? AND {STARTABLE}"
+            f" WHERE f.status = 'pending' AND f.not_before <= ? AND {STARTABLE}{self.served.by('r.owner')}"
             f" ORDER BY f.not_before, f.slot, f.number LIMIT ?) RETURNING {FIRING_COLUMNS}",
             (server_id, to_micros(lease_until), to_micros(now), limit),
         )
@@ -216,7 +216,8 @@ class FiringRows(ClockRows):
     async def lost_claims(self, *, now: datetime, server_id: str) -> Sequence[FiringState]:
         rows = await self.all(
             f"SELECT {FIRING_COLUMNS} FROM firings WHERE {CLAIMED} AND (lease_until < ? OR"
-            " (lease_owner <> ? AND lease_owner NOT IN (SELECT id FROM servers)))",
+            " (lease_owner <> ? AND lease_owner NOT IN (SELECT id FROM servers)))"
+            + self.served.of_recall("firings.recall_id"),
             (to_micros(now), server_id),
         )
         return await decoded(rows, firing_state_of)
@@ -280,7 +281,10 @@ class FiringReads(Readers):
         return await decoded(rows, firing_state_of)
 
     async def deferred_sessions(self) -> set[str]:
-        rows = await self.fetch_all("SELECT DISTINCT session_id FROM firings WHERE status = 'pending' AND deferred = 1")
+        rows = await self.fetch_all(
+            "SELECT DISTINCT session_id FROM firings WHERE status = 'pending' AND deferred = 1"
+            + self.served.of_recall("firings.recall_id")
+        )
         return {row["session_id"] for row in rows}
 
     # By the command and not by run_id: the start of a run that is over may not have been recorded.
@@ -290,14 +294,17 @@ class FiringReads(Readers):
             " AND c.command_id = f.command_id JOIN runs ON runs.id = c.run_id"
             " WHERE f.status IN ('claimed', 'running') AND runs.ended_at IS NOT NULL"
             # A claimed firing with the run of an attempt that is over has not started its next one.
-            " AND (f.status = 'running' OR runs.id IS NOT f.run_id) LIMIT ?",
+            f" AND (f.status = 'running' OR runs.id IS NOT f.run_id){self.served.of_recall('f.recall_id')} LIMIT ?",
             (limit,),
         )
         return [run_of(row) for row in rows]
 
     async def overrunning(self, now: datetime, *, limit: int) -> Sequence[Claimed]:
         async with self.reading() as view:
-            rows = await view.all(f"SELECT {_OF_F} {TO_STOP} AND f.stop_at <= ? LIMIT ?", (to_micros(now), limit))
+            rows = await view.all(
+                f"SELECT {_OF_F} {TO_STOP} AND f.stop_at <= ?{self.served.of_recall('f.recall_id')} LIMIT ?",
+                (to_micros(now), limit),
+            )
             return await _with_recalls(view, rows)
 
     async def last_firings(self, recall_ids: Iterable[str]) -> dict[str, Firing]:
@@ -321,7 +328,8 @@ class FiringReads(Readers):
         rows = await self.fetch_all(
             "SELECT id, edge FROM (SELECT id,"
             "  (SELECT slot FROM firings WHERE recall_id = recalls.id ORDER BY slot DESC LIMIT 1 OFFSET ?) AS edge"
-            "  FROM recalls WHERE EXISTS (SELECT 1 FROM firings WHERE recall_id = recalls.id AND slot < ?)) o"
+            f"  FROM recalls WHERE EXISTS (SELECT 1 FROM firings WHERE recall_id = recalls.id AND slot < ?)"
+            f" {self.served.by('owner')}) o"
             " WHERE edge IS NOT NULL LIMIT ?",
             (keep - 1, to_micros(before), limit),
         )
@@ -330,7 +338,9 @@ class FiringReads(Readers):
     async def deliveries_pending(self, limit: int) -> Sequence[Claimed]:
         async with self.reading() as view:
             rows = await view.all(
-                f"SELECT {FIRING_COLUMNS} FROM firings WHERE delivery = 'pending' ORDER BY number LIMIT ?", (limit,)
+                f"SELECT {FIRING_COLUMNS} FROM firings WHERE delivery = 'pending'"
+                f"{self.served.of_recall('firings.recall_id')} ORDER BY number LIMIT ?",
+                (limit,),
             )
             return await _with_recalls(view, rows)
 
@@ -338,7 +348,7 @@ class FiringReads(Readers):
         async def unit(tx: Statements) -> Sequence[Claimed]:
             rows = await tx.all(
                 f"UPDATE firings SET lease_until = ? WHERE number IN (SELECT number FROM firings WHERE {_DELIVERABLE}"
-                f" ORDER BY number LIMIT ?) RETURNING {FIRING_COLUMNS}",
+                f"{self.served.of_recall('firings.recall_id')} ORDER BY number LIMIT ?) RETURNING {FIRING_COLUMNS}",
                 (to_micros(until), to_micros(now), limit),
             )
             return await _with_recalls(tx, rows)

@@ -11,7 +11,7 @@ from ..model.runs import AskOption, CallDetail, Interrupt, InterruptKind, Interr
 from ..ports.store import Paused
 from .prompts import WAITS
 from .rows import from_micros, optional_instant, optional_micros, to_micros
-from .statements import Readers, Row, Statements
+from .statements import Readers, Row, Statements, json_list
 
 _COLUMNS = (
     "id, session_id, run_id, kind, message, tool_call_id, tool, args, response_schema, subagent_run_id, durable,"
@@ -119,7 +119,9 @@ class InterruptRows(Statements):
         return await self.interrupt(interrupt_id) if changed == 1 else None
 
     async def expired_interrupts(self, *, at: datetime) -> Sequence[Interrupt]:
-        rows = await self.all(f"SELECT * {_EXPIRED} ORDER BY number", (to_micros(at),))
+        rows = await self.all(
+            f"SELECT * {_EXPIRED}{self.served.of_session('interrupts.session_id')} ORDER BY number", (to_micros(at),)
+        )
         return [interrupt_of(row) for row in rows]
 
 
@@ -127,7 +129,7 @@ class InterruptQueries(Readers):
     """The reads of :class:`navi_jupyter.ports.SessionStore` that are about questions."""
 
     async def interrupts(self, interrupt_ids: Iterable[str]) -> Sequence[Interrupt]:
-        wanted = json.dumps(list(interrupt_ids))
+        wanted = json_list(interrupt_ids)
         rows = await self.fetch_all("SELECT * FROM interrupts WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
         return [interrupt_of(row) for row in rows]
 
@@ -143,7 +145,7 @@ class InterruptQueries(Readers):
         if settled_of is None:
             rows = await self.fetch_all("SELECT * FROM interrupts WHERE session_id = ? ORDER BY number", (session_id,))
         else:
-            wanted = json.dumps(list(settled_of))
+            wanted = json_list(settled_of)
             rows = await self.fetch_all(
                 "SELECT * FROM interrupts WHERE run_id IN (SELECT value FROM json_each(?)) AND session_id = ?"
                 " AND status <> 'open' ORDER BY number",
@@ -163,16 +165,22 @@ class InterruptQueries(Readers):
 
         return await self.read(view)  # in one hop: each start of a run asks
 
+    @property
+    def _ready(self) -> str:
+        return _READY + self.served.of_session("runs.session_id")
+
     async def ready_sessions(self) -> Sequence[str]:
-        return [row["session_id"] for row in await self.fetch_all(_READY)]
+        return [row["session_id"] for row in await self.fetch_all(self._ready)]
 
     async def queued_sessions(self) -> Mapping[str, int]:
-        ready = f"SELECT session_id, 0 FROM ({_READY}) AS ready"
-        each = f"SELECT session_id, 1 AS waits FROM runs WHERE {WAITS} UNION ALL {ready}"
+        served = self.served.of_session("runs.session_id")
+        ready = f"SELECT session_id, 0 FROM ({self._ready}) AS ready"
+        each = f"SELECT session_id, 1 AS waits FROM runs WHERE {WAITS}{served} UNION ALL {ready}"
         rows = await self.fetch_all(
             f"SELECT session_id, sum(waits) AS waiting FROM ({each}) AS one GROUP BY session_id"
         )
         return {row["session_id"]: row["waiting"] for row in rows}
 
     async def expiring(self, *, at: datetime) -> bool:
-        return await self.fetch_one(f"SELECT 1 {_EXPIRED} LIMIT 1", (to_micros(at),)) is not None
+        text = f"SELECT 1 {_EXPIRED}{self.served.of_session('interrupts.session_id')} LIMIT 1"
+        return await self.fetch_one(text, (to_micros(at),)) is not None

@@ -17,7 +17,7 @@ from ..ports.recalls import Claimed
 from .database import Database, Transaction
 from .firings import number_of
 from .rows import from_micros, load_messages, optional_instant, run_of, to_micros
-from .statements import Row
+from .statements import Row, json_list
 
 _IN = "IN (SELECT value FROM json_each(?))"
 _IN_NUMBERS = "IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
@@ -84,7 +84,9 @@ class StoredNotices:
             await self._store.write(unit, durable=True)
 
     async def last_ended(self) -> int | None:
-        row = await self._store.fetch_one("SELECT max(number) AS number FROM ended")
+        row = await self._store.fetch_one(
+            "SELECT max(number) AS number FROM ended WHERE 1 = 1" + self._store.served.of_ended()
+        )
         return None if row is None else row["number"]
 
     async def add_ended(
@@ -92,7 +94,7 @@ class StoredNotices:
     ) -> int:
         async def unit(tx: Transaction) -> int:
             ended = await tx.all(
-                "DELETE FROM ended WHERE number IN (SELECT number FROM ended WHERE number <= ?"
+                f"DELETE FROM ended WHERE number IN (SELECT number FROM ended WHERE number <= ?{tx.served.of_ended()}"
                 " ORDER BY number LIMIT ?) RETURNING kind, id",
                 (up_to, limit),
             )
@@ -115,12 +117,14 @@ class StoredNotices:
             f"SELECT f.value AS id, (SELECT group_concat({_SAID}, '; ') FROM notices n WHERE n.firing_id = f.value"
             " AND n.status = 'failed') AS error FROM json_each(?) f"
             " WHERE NOT EXISTS (SELECT 1 FROM notices n WHERE n.firing_id = f.value AND n.status = 'pending')",
-            (json.dumps(list(firing_ids)),),
+            (json_list(firing_ids),),
         )
         return [(row["id"], row["error"]) for row in rows]
 
     async def next_due(self) -> datetime | None:
-        row = await self._store.fetch_one("SELECT min(due_at) AS at FROM notices WHERE status = 'pending'")
+        row = await self._store.fetch_one(
+            "SELECT min(due_at) AS at FROM notices WHERE status = 'pending'" + self._store.served.by("owner")
+        )
         return None if row is None else optional_instant(row["at"])
 
     async def take(self, *, by: str, now: datetime, until: datetime, limit: int) -> Sequence[Notice]:
@@ -128,7 +132,8 @@ class StoredNotices:
         async def unit(tx: Transaction) -> list[Row]:
             taken = await tx.all(
                 "UPDATE notices SET due_at = ?, taken_by = ? WHERE number IN (SELECT number FROM notices"
-                " WHERE status = 'pending' AND due_at <= ? ORDER BY due_at, number LIMIT ?) RETURNING number",
+                f" WHERE status = 'pending' AND due_at <= ?{tx.served.by('owner')} ORDER BY due_at, number LIMIT ?)"
+                " RETURNING number",
                 (to_micros(until), by, to_micros(now), limit),
             )
             return await tx.all(_NOTICE, (json.dumps([row["number"] for row in taken]),))
@@ -308,8 +313,7 @@ class ResultStore:
 
     async def of_runs(self, run_ids: Sequence[str]) -> Mapping[str, str]:
         rows = await self._database.fetch_all(
-            "SELECT run_id, path FROM results WHERE run_id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(run_ids)),),
+            "SELECT run_id, path FROM results WHERE run_id IN (SELECT value FROM json_each(?))", (json_list(run_ids),)
         )
         return {row["run_id"]: row["path"] for row in rows}
 
@@ -318,7 +322,7 @@ class ResultStore:
             length = len(source) + 1
             moved = f"? || substr({{0}}, {length}) WHERE ({{0}} = ? OR substr({{0}}, 1, {length}) = ?)"
             values = (target, source, f"{source}/")
-            of_session = "" if session_id is None else " AND session_id = ?"
+            of_session = tx.served.by("owner") if session_id is None else " AND session_id = ?"
             whose = () if session_id is None else (session_id,)
             new_path = moved.format(_PATH).replace(" WHERE", "), version = version + 1 WHERE", 1)
             await tx.change(
@@ -326,8 +330,11 @@ class ResultStore:
                 (*values, *whose),
             )
             if session_id is None:
-                for table, column in (("recalls", "last_result"), ("results", "path")):
-                    await tx.change(f"UPDATE {table} SET {column} = {moved.format(column)}", values)
+                for table, column, served in (
+                    ("recalls", "last_result", of_session),
+                    ("results", "path", tx.served.of_recall("results.recall_id")),
+                ):
+                    await tx.change(f"UPDATE {table} SET {column} = {moved.format(column)}{served}", values)
 
         await self._database.write(unit, durable=True)
 

@@ -243,7 +243,9 @@ class PromptReads(Readers):
         return _shown_of(await self.fetch_one(_SHOWN, (run_id, run_id)))
 
     async def steered_sessions(self) -> Sequence[str]:
-        rows = await self.fetch_all(f"SELECT session_id FROM runs WHERE {WAITS} AND mode = 'steer'")
+        rows = await self.fetch_all(
+            f"SELECT session_id FROM runs WHERE {WAITS} AND mode = 'steer'{self.served.of_session('runs.session_id')}"
+        )
         return [row["session_id"] for row in rows]
 
 

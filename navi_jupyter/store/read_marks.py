@@ -15,7 +15,7 @@ from ..events import Draft, session_event
 from ..model.sessions import SYSTEM, Run, Session
 from .database import Database, Transaction
 from .rows import to_micros
-from .statements import Row
+from .statements import Row, json_list
 
 _UNREAD_RUNS = (
     "(SELECT count(*) FROM runs WHERE session_id = s.id AND last_seq > coalesce(m.seq, 0)"
@@ -91,7 +91,7 @@ class ReadMarks:
 
     async def unread(self, session_ids: Iterable[str], *, owner: str) -> dict[str, int]:
         """How many runs are unread in each of the sessions that exist."""
-        rows = await self._store.fetch_all(_COUNT, (json.dumps(list(session_ids)), owner))
+        rows = await self._store.fetch_all(_COUNT, (json_list(session_ids), owner))
         return _counts(rows)
 
     async def waiting(self, owner: str) -> list[SessionAttention]:

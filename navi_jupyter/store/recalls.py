@@ -25,7 +25,6 @@ from .firings import (
     FiringReads,
     FiringRows,
     decoded,
-    json_list,
     number_of,
     updates,
 )
@@ -50,7 +49,7 @@ from .rows import (
     schedule_and_policy,
     to_micros,
 )
-from .statements import Row, Statements
+from .statements import Row, Statements, json_list
 
 _OPEN_RECALL = "('pending', 'running', 'paused')"
 _OVERDUE = timedelta(seconds=60)
@@ -213,7 +212,8 @@ class RecallRows(FiringRows):
         await self.change(_NOTE_ABSENCES, (json.dumps(values),))
 
     async def take_absences(self) -> dict[str, Absence]:
-        rows = await self.all("DELETE FROM absences RETURNING session_id, since, late, missed")
+        served = self.served.of_session("absences.session_id")
+        rows = await self.all(f"DELETE FROM absences WHERE 1 = 1{served} RETURNING session_id, since, late, missed")
         return {
             row["session_id"]: Absence(since=from_micros(row["since"]), late=row["late"], missed=row["missed"])
             for row in rows
@@ -316,7 +316,7 @@ class RecallReads(OverviewReads):
     async def due_recalls(self, now: datetime, *, limit: int) -> Sequence[RecallState]:
         rows = await self.fetch_all(
             f"SELECT {RECALL_COLUMNS} FROM recalls WHERE due_at IS NOT NULL AND status IN ('pending', 'running')"
-            " AND due_at <= ? ORDER BY due_at LIMIT ?",
+            f" AND due_at <= ?{self.served.by('owner')} ORDER BY due_at LIMIT ?",
             (to_micros(now), limit),
         )
         return await decoded(rows, recall_state_of)
@@ -324,49 +324,49 @@ class RecallReads(OverviewReads):
     async def expired_recalls(self, *, until_after: datetime) -> Sequence[RecallState]:
         rows = await self.fetch_all(
             f"SELECT {RECALL_COLUMNS} FROM recalls WHERE status = 'expired' AND instr(policy, '\"until\"') > 0"
+            + self.served.by("owner")
         )
         states = await decoded(rows, recall_state_of)
         return [one for one in states if one.recall.policy.until is not None and one.recall.policy.until > until_after]
 
     # The minimum of four indexed lookups, each of which stops at its first row.
     async def next_wake(self) -> datetime | None:
+        by, of = self.served.by, self.served.of_recall
         row = await self.fetch_one(
             "SELECT min(at) AS at FROM ("
             "SELECT min(due_at) AS at FROM recalls"
-            " WHERE due_at IS NOT NULL AND status IN ('pending', 'running')"
+            f" WHERE due_at IS NOT NULL AND status IN ('pending', 'running'){by('owner')}"
             " UNION ALL SELECT * FROM (SELECT f.not_before FROM firings f JOIN recalls r ON r.id = f.recall_id"
-            f" WHERE f.status = 'pending' AND {STARTABLE} ORDER BY f.not_before LIMIT 1) AS first_pending"
-            f" UNION ALL SELECT min(lease_until) FROM firings WHERE {CLAIMED}"
-            f" UNION ALL SELECT * FROM (SELECT f.stop_at {TO_STOP} ORDER BY f.stop_at LIMIT 1) AS first_to_stop)"
-            " AS each"
+            f" WHERE f.status = 'pending' AND {STARTABLE}{by('r.owner')} ORDER BY f.not_before LIMIT 1) AS pending"
+            f" UNION ALL SELECT min(lease_until) FROM firings WHERE {CLAIMED}{of('firings.recall_id')}"
+            f" UNION ALL SELECT * FROM (SELECT f.stop_at {TO_STOP}{of('f.recall_id')} ORDER BY f.stop_at LIMIT 1)"
+            " AS stopping) AS each"
         )
         return None if row is None else optional_instant(row["at"])
 
     async def audit_recalls(self, now: datetime) -> RecallAudit:
-        late = to_micros(now - _OVERDUE)
+        late, served, of = to_micros(now - _OVERDUE), self.served.by("owner"), self.served.of_recall
         row = await self.fetch_one(
-            f"SELECT (SELECT count(*) FROM recalls WHERE status IN {_OPEN_RECALL}) AS open,"
-            f" EXISTS (SELECT 1 FROM recalls WHERE status IN {_OPEN_RECALL} AND status <> 'paused') AS awake,"
-            " (SELECT count(*) FROM recalls WHERE due_at < ? AND status IN ('pending', 'running')) AS overdue,"
+            f"SELECT (SELECT count(*) FROM recalls WHERE status IN {_OPEN_RECALL}{served}) AS open,"
+            f" EXISTS (SELECT 1 FROM recalls WHERE status IN {_OPEN_RECALL} AND status <> 'paused'{served}) AS awake,"
+            f" (SELECT count(*) FROM recalls WHERE due_at < ? AND status IN ('pending', 'running'){served}) AS overdue,"
             " (SELECT count(*) FROM firings f LEFT JOIN runs ON runs.id = f.run_id"
             "   WHERE f.status IN ('claimed', 'running') AND f.status = 'running' AND coalesce(runs.ended_at, 0) < ?"
-            "   AND (runs.id IS NULL OR runs.ended_at IS NOT NULL)) AS stuck,"
-            f" (SELECT count(*) FROM firings WHERE {CLAIMED} AND lease_until < ?) AS orphans,"
-            " (SELECT count(*) FROM recalls r WHERE r.status = 'pending' AND r.due_at IS NULL"
+            f"   AND (runs.id IS NULL OR runs.ended_at IS NOT NULL){of('f.recall_id')}) AS stuck,"
+            f" (SELECT count(*) FROM firings WHERE {CLAIMED} AND lease_until < ?{of('firings.recall_id')}) AS orphans,"
+            f" (SELECT count(*) FROM recalls r WHERE r.status = 'pending' AND r.due_at IS NULL{served}"
             f"  AND NOT (substr(r.schedule, 1, 14) = {_WHEN}) AND NOT EXISTS"
             f"  (SELECT 1 FROM firings f WHERE f.recall_id = r.id AND f.status IN {OPEN_FIRING})) AS aimless",
             (late, late, late),
         )
-        if row is None:
-            return RecallAudit()
-        found = {key: row[key] for key in row.keys()}  # noqa: SIM118
-        return RecallAudit(**found | {"awake": bool(found["awake"])})
+        found = {} if row is None else {key: row[key] for key in row.keys()}  # noqa: SIM118
+        return RecallAudit(**found | {"awake": bool(found.get("awake"))})
 
     async def when_recalls(self, *, paused: bool = False) -> Sequence[RecallState]:
         of = "'pending', 'running', 'paused'" if paused else "'pending', 'running'"  # each with an index of its own
         rows = await self.fetch_all(
             f"SELECT {RECALL_COLUMNS} FROM recalls WHERE substr(schedule, 1, 14) = {_WHEN} AND status IN ({of})"
-            " ORDER BY number"
+            f"{self.served.by('owner')} ORDER BY number"
         )
         return [recall_state_of(row) for row in rows]
 
@@ -375,7 +375,7 @@ class RecallReads(OverviewReads):
             "SELECT runs.* FROM firings f JOIN commands c ON c.session_id = f.session_id"
             " AND c.command_id = f.command_id JOIN runs ON runs.id = c.run_id"
             f" WHERE {CLAIMED.replace('status', 'f.status')} AND f.lease_owner IS NULL"
-            " AND runs.started_at IS NOT NULL AND runs.ended_at IS NULL LIMIT ?",
+            f" AND runs.started_at IS NOT NULL AND runs.ended_at IS NULL{self.served.of_recall('f.recall_id')} LIMIT ?",
             (limit,),
         )
         return [run_of(row) for row in rows]

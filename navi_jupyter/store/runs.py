@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,7 +15,7 @@ from ..ports.transactions import DEFAULT_LEASE, EndedRun, RunOwner, Server
 from .log.compaction import CompactionReads
 from .prompts import FINISHED_TURNS
 from .rows import dump_messages, from_micros, load_messages, run_of, server_of, to_micros
-from .statements import Row, Statements, marks
+from .statements import Row, Statements, json_list, marks
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 ACTIVE = "('running', 'waiting')"
@@ -87,7 +86,7 @@ class RunRows(ServerRows):
         rows = await self.all(
             "SELECT id, started_at FROM runs WHERE id IN (SELECT value FROM json_each(?))"
             " AND (status = 'queued' OR started_at IS NOT NULL)",
-            (json.dumps(list(run_ids)),),
+            (json_list(run_ids),),
         )
         return {row["id"]: None if row["started_at"] is None else from_micros(row["started_at"]) for row in rows}
 
@@ -110,7 +109,9 @@ class RunRows(ServerRows):
         changed = await self.change(
             "UPDATE runs SET status = 'running', server_id = ?, started_at = ?, lease_until = ?"
             " WHERE id = ? AND status = 'queued' AND NOT EXISTS"
-            f" (SELECT 1 FROM runs other WHERE other.session_id = runs.session_id AND other.status IN {ACTIVE})",
+            f" (SELECT 1 FROM runs other WHERE other.session_id = runs.session_id AND other.status IN {ACTIVE})"
+            # Also where its prompt came to this server: it waits for one that serves its owner.
+            + self.served.of_session("runs.session_id"),
             (server_id, to_micros(at), to_micros(lease_until), run_id),
         )
         return changed == 1
@@ -129,7 +130,8 @@ class RunRows(ServerRows):
         # Two servers may find the answered run: the first one's update wins, the other's matches no row.
         changed = await self.change(
             "UPDATE runs SET status = 'running', server_id = ?, lease_until = ? WHERE id = ? AND status = 'waiting'"
-            " AND NOT EXISTS (SELECT 1 FROM interrupts WHERE run_id = runs.id AND status = 'open')",
+            " AND NOT EXISTS (SELECT 1 FROM interrupts WHERE run_id = runs.id AND status = 'open')"
+            + self.served.of_session("runs.session_id"),
             (server_id, to_micros(lease_until), run_id),
         )
         return changed == 1
@@ -188,7 +190,8 @@ class RunRows(ServerRows):
         # Runs that wait for an answer have no server: they outlive the one that started them.
         rows = await self.all(
             "SELECT id, session_id, server_id, lease_until, stop_command_id IS NOT NULL AS stopping FROM runs"
-            f" WHERE status IN {ACTIVE} AND status = 'running'"  # the first half is for the partial index
+            f" WHERE status IN {ACTIVE} AND status = 'running'{self.served.of_session('runs.session_id')}"
+            # the first half is for the partial index
         )
         return [
             RunOwner(

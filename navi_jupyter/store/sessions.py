@@ -22,6 +22,7 @@ from .log.frames import run_frames
 from .prompts import PromptReads, PromptRows
 from .rows import from_micros, offer_of, optional_micros, recall_of, run_of, server_of, session_of, to_micros
 from .runs import OPEN_RUNS, RunQueries, RunRows, read_turns
+from .served_owners import ServedOwners
 from .session_list.listing import SessionListQueries, SessionListRows
 from .session_list.search import SearchReads
 from .statements import Readers, Row, Statements, marks
@@ -201,16 +202,17 @@ class LinkRows(Statements):
     ) -> None:
         await self.change(
             "UPDATE sessions SET fingerprint = ?, notebook_path = ? WHERE notebook_path = ? AND fingerprint IS NULL"
-            " AND created_at <= coalesce(?, created_at)",
+            f" AND created_at <= coalesce(?, created_at){self.served.by('owner')}",
             (json.dumps(list(fingerprint)), now_at, path, optional_micros(made_by)),
         )
 
-    async def links_below(self, path: str) -> Sequence[NotebookLink]:
+    async def links_below(self, path: str, *, owner: str | None = None) -> Sequence[NotebookLink]:
+        whose = self.served.by("owner") if owner is None else " AND owner = ?2"
         # What begins with the path and '/' is before the path and '0', the character after that one.
         rows = await self.all(
             f"SELECT {LINK} FROM sessions WHERE deleted_at IS NULL AND (notebook_path = ?1"
-            " OR (notebook_path >= ?1 || '/' AND notebook_path < ?1 || '0')) ORDER BY created_at DESC, id DESC",
-            (path,),
+            f" OR (notebook_path >= ?1 || '/' AND notebook_path < ?1 || '0')){whose} ORDER BY created_at DESC, id DESC",
+            (path,) if owner is None else (path, owner),
         )
         return [link_of(row) for row in rows]
 
@@ -311,7 +313,7 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries, Sessio
     async def unmarked_paths(self, *, limit: int, made_by: datetime | None = None) -> Sequence[str]:
         rows = await self.fetch_all(
             "SELECT DISTINCT notebook_path FROM sessions WHERE notebook_path IS NOT NULL AND fingerprint IS NULL"
-            " AND created_at <= coalesce(?, created_at) LIMIT ?",
+            f" AND created_at <= coalesce(?, created_at){self.served.by('owner')} LIMIT ?",
             (optional_micros(made_by), limit),
         )
         return [row["notebook_path"] for row in rows]
@@ -336,10 +338,13 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries, Sessio
 LINK = "id, owner, notebook_path, notebook_link, kernel_id, fingerprint"
 
 
-LINKS_NOW = (
-    f"SELECT {LINK} FROM sessions WHERE (notebook_path = ? OR id = ?) AND deleted_at IS NULL"
-    " ORDER BY created_at DESC, id DESC"
-)
+def links_now(served: ServedOwners) -> str:
+    """The statement of :meth:`navi_jupyter.ports.store.SessionStore.links_now`. The session that is named is there
+    also where its owner is not served: a notebook that carries its id keeps it."""
+    return (
+        f"SELECT {LINK} FROM sessions WHERE (notebook_path = ?{served.by('owner')} OR id = ?) AND deleted_at IS NULL"
+        " ORDER BY created_at DESC, id DESC"
+    )
 
 
 def link_of(row: Row) -> NotebookLink:

@@ -7,11 +7,15 @@ The SQL is written once, in a dialect that both engines have or are taught (``po
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from ..input.json_input import well_formed
+from .served_owners import EVERY_OWNER, ServedOwners
 
 POWERS_OF_TWO = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows of one statement: it stays well below SQLite's limit of 32766 parameters."""
@@ -57,6 +61,7 @@ class Statements:
     """Statements on one connection inside a transaction that its owner has begun."""
 
     db: SqlConnection
+    served: ServedOwners = EVERY_OWNER  # see there which statements have the condition
 
     async def all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Every row."""
@@ -107,6 +112,8 @@ def statements_on(db: SqlConnection) -> Statements:
 class Readers(ABC):
     """Reads, each of one consistent view of the database. Implemented by each engine."""
 
+    served: ServedOwners = EVERY_OWNER
+
     @abstractmethod
     def reading(self) -> AbstractAsyncContextManager[Statements]:
         """One consistent view of the database for several statements. Raises StoreError."""
@@ -126,6 +133,15 @@ class Readers(ABC):
         """The first row of one statement, if any."""
         rows = await self.fetch_all(sql, parameters)
         return rows[0] if rows else None
+
+
+def json_list(texts: Iterable[str]) -> str:
+    """Many texts as one parameter: ``IN (SELECT value FROM json_each(?))`` has no limit on their number.
+
+    What no text can have (lone surrogates, NUL) is replaced, and so equals nothing that is stored: PostgreSQL would
+    refuse the statement, also for the other texts.
+    """
+    return json.dumps(list(map(well_formed, texts)))
 
 
 def marks(values: Collection[object]) -> str:

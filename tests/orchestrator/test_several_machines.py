@@ -3,46 +3,21 @@ no effect once another one has begun."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import secrets
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from navi_jupyter.settings import SHARED_LEASE
-from tests.support.cut_proxy import CutProxy
+from tests.support.cut_proxy import proxied
 from tests.support.orchestrator_process import Process
 from tests.support.postgres import PrivatePostgres
 
 from .test_fence import effects, settled, until_effects
-
-
-@contextmanager
-def proxied(server: PrivatePostgres) -> Iterator[CutProxy]:
-    """A proxy in front of it, on an event loop in a thread of its own."""
-    proxy, ready, over = CutProxy(), threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def work() -> None:
-        async with proxy.to(server.port):
-            ready.set()
-            await over.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(work()), daemon=True)
-    thread.start()
-    ready.wait(10)
-    try:
-        yield proxy
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join(10)
 
 
 @pytest.mark.slow
@@ -52,7 +27,7 @@ def test_of_two_servers_on_two_machines_one_that_fails_has_no_effect_after_the_o
 ) -> None:
     database = f"t_{secrets.token_hex(6)}"
     postgres_server.create_database(database)
-    with proxied(postgres_server) as proxy:
+    with proxied(postgres_server.port) as proxy:
         through = f"postgresql://navi@127.0.0.1:{proxy.port}/{database}"
         with (
             Process(tmp_path, host="one", database=through) as one,

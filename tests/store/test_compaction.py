@@ -20,6 +20,7 @@ from navi_jupyter.orchestrator.upkeep.compaction import compact, compact_batch, 
 from navi_jupyter.ports.transactions import Foldable
 from navi_jupyter.store.database import Database, Transaction
 from navi_jupyter.store.log.compaction import _FOLDABLE, _TO_COMPACT, GAP
+from navi_jupyter.store.served_owners import ServedOwners
 from navi_jupyter.store.sqlite import database_file
 from tests.support.database import on_sqlite
 
@@ -177,7 +178,10 @@ async def test_what_another_server_has_folded_meanwhile_is_not_folded_again(
 @on_sqlite
 async def test_the_statements_of_compaction_and_the_gap_find_their_rows_by_keys(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        for statement, width in ((_TO_COMPACT, 2), (_FOLDABLE, 6), (GAP, 2)):
+        to_compact = [
+            (_TO_COMPACT.format(served=ServedOwners.of(each).of_session("runs.session_id")), 2) for each in "*a"
+        ]
+        for statement, width in (*to_compact, (_FOLDABLE, 6), (GAP, 2)):
             plan = await store.fetch_all(f"EXPLAIN QUERY PLAN {statement}", (0,) * width)
             steps = [row["detail"] for row in plan]
             scans = [step for step in steps if step.startswith("SCAN") and "(subquery" not in step]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -23,12 +24,13 @@ from navi_jupyter.errors import NaviError, SessionNotFound, StoreError, StoreToo
 from navi_jupyter.settings import Settings
 from navi_jupyter.store.database import Transaction
 from navi_jupyter.store.engines import open_database
-from navi_jupyter.store.postgres import connection, migrations
+from navi_jupyter.store.postgres import connection, migrations, reader_now
 from navi_jupyter.store.postgres.dialect import in_bulk, translated
 from navi_jupyter.store.postgres.migrations import all_scripts
 from navi_jupyter.store.postgres.signal import Signal
 from navi_jupyter.store.postgres.store import PostgresStore
-from tests.support.cut_proxy import CutProxy
+from navi_jupyter.store.served_owners import EVERY_OWNER
+from tests.support.cut_proxy import CutProxy, proxied
 from tests.support.needs import postgres_programs
 from tests.support.postgres import PrivatePostgres
 
@@ -400,6 +402,43 @@ async def test_a_read_that_is_not_awaited(postgres_url: str) -> None:
         assert store.links_now("b.ipynb", None) == []
 
 
+def test_a_read_that_is_not_awaited_holds_up_the_event_loop_but_shortly_while_there_is_no_answer(
+    postgres_server: PrivatePostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = f"t_{secrets.token_hex(6)}"
+    postgres_server.create_database(database)
+    asyncio.run(_made(postgres_server.url(database)))
+    monkeypatch.setattr(reader_now, "RESTS", 1.0)
+    with proxied(postgres_server.port) as proxy:
+        reader = reader_now.ReaderNow(f"postgresql://navi@127.0.0.1:{proxy.port}/{database}", EVERY_OWNER)
+        try:
+            assert reader.links("a.ipynb", None) == []
+            proxy.silent = True
+            began = time.monotonic()
+            with pytest.raises(StoreError):
+                reader.links("a.ipynb", None)
+            assert time.monotonic() - began < 0.6
+            began = time.monotonic()
+            with pytest.raises(StoreError, match="a moment ago"):
+                reader.links("a.ipynb", None)
+            assert time.monotonic() - began < 0.1, "and not for each of many that are saved"
+            proxy.silent = False
+            time.sleep(1.1)
+            found = None
+            for _ in range(10):  # the first makes a connection, for which it waits as shortly
+                with contextlib.suppress(StoreError):
+                    found = reader.links("a.ipynb", None)
+                    break
+                time.sleep(0.5)
+            assert found == []
+        finally:
+            reader.close()
+
+
+async def _made(url: str) -> None:
+    await (await PostgresStore.open(url)).close()
+
+
 async def test_a_users_own_server_on_a_hub_does_not_get_the_database(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -552,6 +591,7 @@ async def test_a_process_that_is_killed_gives_the_writers_turn_back(postgres_url
             *_python("""
 import asyncio, sys
 from navi_jupyter.store.postgres.store import PostgresStore
+from navi_jupyter.store.served_owners import EVERY_OWNER
 async def main():
     store = await PostgresStore.open(sys.argv[1])
     async def unit(tx):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
 
 
@@ -91,3 +92,24 @@ class CutProxy:
     async def _while_silent(self) -> None:
         while self.silent:  # noqa: ASYNC110 - a test sets and clears it
             await asyncio.sleep(0.01)
+
+
+@contextmanager
+def proxied(port: int) -> Iterator[CutProxy]:
+    """A proxy in front of a port, on an event loop in a thread of its own."""
+    proxy, ready, over = CutProxy(), threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def work() -> None:
+        async with proxy.to(port):
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(work()), daemon=True)
+    thread.start()
+    ready.wait(10)
+    try:
+        yield proxy
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)

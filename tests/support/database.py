@@ -22,17 +22,18 @@ from navi_jupyter.store.database import Database
 from navi_jupyter.store.postgres.connection import PostgresConnection, connect, schema_of
 from navi_jupyter.store.postgres.migrations import WRITING, locks_of
 from navi_jupyter.store.postgres.store import PostgresStore
+from navi_jupyter.store.served_owners import ServedOwners
 from navi_jupyter.store.sqlite.store import SqliteStore
 
 URL = "PYTEST_NAVI_POSTGRES"  # not NAVI_…: tests are freed of those
 
 
-async def open_store(path: Path) -> Database:
-    """The database at a path: the same one each time, in any process of the test."""
-    server = os.environ.get(URL)
+async def open_store(path: Path, *, serves: str = "*") -> Database:
+    """The database at a path: the same one each time, in any process of the test. ``serves``: as the setting."""
+    server, served = os.environ.get(URL), ServedOwners.of(serves)
     if server is None:
-        return await SqliteStore.open(path)
-    return await PostgresStore.open(database_url(path))
+        return await SqliteStore.open(path, served=served)
+    return await PostgresStore.open(database_url(path), served=served)
 
 
 def database_url(path: Path) -> str:

@@ -392,7 +392,7 @@ async def world(folder: Path, *, agent: Agent | None = None, **settings: Any) ->
     """Started, and stopped at the end. ``settings`` are the server's, those of its limits, and the orchestrator's."""
     limits = {name: settings.pop(name) for name in Limits.__dataclass_fields__ if name in settings}
     outer = {name: settings.pop(name) for name in ("idle_after", "max_queued_prompts") if name in settings}
-    store = await open_store(folder / "navi.db")
+    store = await open_store(folder / "navi.db", serves=settings.get("serves", "*"))
     try:
         agent = agent or Agent()
         orchestrator = Orchestrator(store, agent, settings=Settings(limits=Limits(**limits), **settings), **outer)

@@ -264,8 +264,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(path: Path) -> AsyncIterator[World]:
-    store = await open_store(path / "navi.db")
+async def world(path: Path, *, serves: str = "*") -> AsyncIterator[World]:
+    store = await open_store(path / "navi.db", serves=serves)
     try:
         yield World(store, TestClock())
     finally:

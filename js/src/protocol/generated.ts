@@ -495,6 +495,9 @@ export interface Health {
   readonly runs_waiting: number;
   readonly follower_lag: number;
   readonly prompts_queued: number;
+  readonly database: "sqlite" | "postgresql";
+  readonly replicas: number;
+  readonly clock_offset_ms: number;
   readonly message: string | null;
 }
 

@@ -86,7 +86,7 @@ async def _announce(tx: SessionTx, session: Session, changed: Sequence[str]) -> 
 
 async def _has_other(tx: SessionTx, session: Session) -> bool:
     """Whether its notebook has another session now."""
-    links = await tx.links_below(session.notebook_path or "")
+    links = await tx.links_below(session.notebook_path or "", owner=session.owner)
     return any(
         link.session_id != session.id
         and link.owner == session.owner

@@ -69,6 +69,7 @@ class Maintenance:
         self._run_ended = run_ended
         self._compact_after = compact_after
         self.queued = 0  # runs that wait in the queues of sessions, as of the last renewal, for the metrics
+        self.replicas = 1  # servers of the database that are registered and not known to be dead, with this one
         self._stale = False  # another process has committed what we have not looked at yet
         self._alone = False  # whether no other server is registered, as far as is known
         self._met = asyncio.Event()  # set while there are others, or may be
@@ -219,6 +220,7 @@ class Maintenance:
         )
         exited |= frozenset(self._disconnected)
         self._gone, self._exited = exited & self._exited, exited
+        self.replicas = max(1, len(ids - exited))
         judges = not self._alone and self._trust.clock() >= self._judges_from
         if judges and any(until < now() for until in (await self._store.leases()).values()):
             await self._take_over(always)

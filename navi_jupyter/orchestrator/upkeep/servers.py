@@ -72,6 +72,11 @@ class Trust:
         self._required = asyncio.Event()
 
     @property
+    def age(self) -> float:
+        """Seconds since the lease was last renewed."""
+        return self.clock() - (self.until - self._window)
+
+    @property
     def held(self) -> bool:
         """Whether the lease can be relied on at this instant."""
         return self.clock() < self.until and not self._is_cut_off()

@@ -10,6 +10,7 @@ from ...agent.mcp.connection import MISSING, ServerState, installed
 from ...agent.tools.kernel_functions import with_usable_schemas
 from ...errors import InvalidRequest, LimitReached, NotFound, SessionNotFound, ToolUnavailable
 from ...model.runs import KernelFunctions
+from ...settings import engine_of
 from ..http import NOTHING, HttpReply, Query
 from ..mentions.candidates import KINDS
 from ..wire import agent as wire
@@ -39,6 +40,9 @@ async def health(call: Call) -> HttpReply:
             runs_waiting=stats.waiting,
             follower_lag=call.sessions.orchestrator.log.lag().most,
             prompts_queued=stats.queued,
+            database=engine_of(call.services.settings.database_url),
+            replicas=stats.replicas,
+            clock_offset_ms=round(call.services.clock_offset.total_seconds() * 1000, 1),
             message=call.sessions.store.notice,
         )
     )

@@ -190,7 +190,7 @@ class Health(Value):
     version: str
     sessions: int  # sessions in memory
     runs: int  # runs in progress
-    recalls: int  # recalls that are pending, running or paused, in the database
+    recalls: int  # recalls that are pending, running or paused, of all owners whom this server serves
     followers: int
     save_transcripts: bool = True  # whether notebooks are saved with answers and transcripts
     loop_lag_ms: float  # the longest delay of the event loop seen in the last ten seconds
@@ -200,7 +200,10 @@ class Health(Value):
     write_queue: int = 0  # changes of the database that wait for the next commit
     runs_waiting: int = 0  # sessions whose run waits for a slot (`max_concurrent_runs`)
     follower_lag: int = 0  # events by which the follower that is behind most is behind the log
-    prompts_queued: int = 0  # runs that wait in the queues of all sessions of the database, a moment ago
+    prompts_queued: int = 0  # runs that wait in queues, of all owners whom this server serves, a moment ago
+    database: Literal["sqlite", "postgresql"] = "sqlite"
+    replicas: int = 1  # servers of this database that are alive, this one included
+    clock_offset_ms: float = 0.0  # by how much the clock of PostgreSQL's machine is ahead of this one's; 0 on SQLite
     message: str | None = None
     """Why it is not ok; or, when it is, what the owner should know (a damaged database is kept aside)."""
 

@@ -27,7 +27,7 @@ _TO_COMPACT = (
     " (SELECT next.first_seq FROM runs AS next WHERE next.session_id = runs.session_id AND next.number > runs.number"
     " AND next.created_at >= runs.ended_at ORDER BY next.number LIMIT 1),"
     " (SELECT head_seq FROM sessions WHERE sessions.id = runs.session_id)) END AS last"
-    " FROM runs WHERE compacted = 0 AND ended_at IS NOT NULL AND ended_at < ? ORDER BY ended_at LIMIT ?"
+    " FROM runs WHERE compacted = 0 AND ended_at IS NOT NULL AND ended_at < ?{served} ORDER BY ended_at LIMIT ?"
 )
 _FOLDABLE = (
     "SELECT seq, frame FROM"
@@ -85,7 +85,8 @@ class CompactionReads(Readers):
     """What compaction reads. Implements :class:`navi_jupyter.ports.store.CompactableLogs`."""
 
     async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Foldable]:
-        rows = await self.fetch_all(_TO_COMPACT, (to_micros(ended_before), limit))
+        text = _TO_COMPACT.format(served=self.served.of_session("runs.session_id"))
+        rows = await self.fetch_all(text, (to_micros(ended_before), limit))
         return [
             Foldable(run_id=row["id"], session_id=row["session_id"], after=row["after"], last=row["last"])
             for row in rows

@@ -18,6 +18,7 @@ from ...errors import NaviError, StoreBusy
 from ...log_setup import get_logger
 from ...ports.jupyter import NotebookLink
 from ..database import Database, Unit, no_work
+from ..served_owners import EVERY_OWNER, ServedOwners
 from .blobs import PostgresBlobs
 from .connection import CONNECT_ERRORS, ERRORS, PostgresReaders, connect, postgres_error, schema_of, shown, spoils_all
 from .full_text import PostgresFullText
@@ -36,21 +37,22 @@ ANSWER_WITHIN = 1.0  # seconds that are waited for the commit that finds it out
 class PostgresStore(PostgresReaders, Database):
     """Made by :meth:`open`."""
 
-    def __init__(self, url: str, *, poll: bool = False) -> None:
+    def __init__(self, url: str, served: ServedOwners, *, poll: bool = False) -> None:
         super().__init__()
+        self.served = served
         self.place = shown(url)
         self.full_text = PostgresFullText()
         self.blobs = PostgresBlobs(self)
         self._signal = Signal(url, poll=poll)
-        self._reader_now = ReaderNow(url)
-        self._alone = Writer(url, shared=False)
-        self._lanes = [Writer(url, shared=True) for _ in range(LANES)]
+        self._reader_now = ReaderNow(url, served)
+        self._alone = Writer(url, served, shared=False)
+        self._lanes = [Writer(url, served, shared=True) for _ in range(LANES)]
         self._writers = [self._alone, *self._lanes]
         self._trouble: NaviError | None = None  # why the last commit failed; None when it did not
         self._tried_at = time.monotonic()  # when a commit last ended, well or not
 
     @classmethod
-    async def open(cls, url: str, *, poll: bool = False) -> PostgresStore:
+    async def open(cls, url: str, *, poll: bool = False, served: ServedOwners = EVERY_OWNER) -> PostgresStore:
         """Connect, create or migrate the tables. Raises StoreError, StoreTooNew.
 
         ``poll``: changes of other servers are looked for, as notifications do not come through (PgBouncer).
@@ -65,7 +67,7 @@ class PostgresStore(PostgresReaders, Database):
         except CONNECT_ERRORS as error:
             raise postgres_error(error) from error
         log.info("database_opened", place=shown(url), schema=schema, version_before=before)
-        store = cls(url, poll=poll)
+        store = cls(url, served, poll=poll)
         try:
             await store.open_readers(url)
             await store._signal.open()

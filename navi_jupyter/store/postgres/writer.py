@@ -26,6 +26,7 @@ from ...errors import StoreError
 from ...log_setup import get_logger
 from ..database import Transaction, Unit
 from ..rows import to_micros
+from ..served_owners import ServedOwners
 from .connection import (
     ERRORS,
     PATIENCE,
@@ -78,8 +79,9 @@ class _Sent:
 class Writer:
     """See above. Performs one transaction at a time."""
 
-    def __init__(self, url: str, *, shared: bool) -> None:
+    def __init__(self, url: str, served: ServedOwners, *, shared: bool) -> None:
         self._url = url
+        self._served = served
         self._name = secrets.token_hex(12)
         self._schema = schema_of(url)
         self._locks = locks_of(self._schema)
@@ -114,7 +116,7 @@ class Writer:
                 if sent is None or not await self._counts(sent):
                     sent, attempt = (
                         None,
-                        _Sent(secrets.token_hex(12), Transaction(PostgresConnection(self._connection))),
+                        _Sent(secrets.token_hex(12), Transaction(PostgresConnection(self._connection), self._served)),
                     )
                     await self._begin(attempt.name, units)
                     await _perform_all(units, attempt.transaction, savepoints=savepoints)

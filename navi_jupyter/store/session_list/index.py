@@ -42,11 +42,12 @@ class SearchIndex:
     async def take_in(self, *, limit: int) -> int:
         runs = await self._store.fetch_all(
             "SELECT number, id, session_id, transcript, ended_at FROM runs WHERE indexed = 0"
-            " AND ended_at IS NOT NULL ORDER BY number DESC LIMIT ?",
+            f" AND ended_at IS NOT NULL{self._store.served.of_session('runs.session_id')} ORDER BY number DESC LIMIT ?",
             (limit,),
         )
         titles = await self._store.fetch_all(
-            "SELECT id, title, updated_at FROM sessions WHERE indexed_title IS NOT title LIMIT ?",
+            "SELECT id, title, updated_at FROM sessions WHERE indexed_title IS NOT title"
+            f"{self._store.served.by('owner')} LIMIT ?",
             (limit * _TITLES_PER_RUN,),
         )
         if not runs and not titles:

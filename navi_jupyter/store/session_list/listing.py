@@ -6,7 +6,6 @@ Not responsible for a session by itself (``sessions``) or for search (``search``
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -16,7 +15,7 @@ from ...model.sessions import Session, Usage
 from ...ports.recalls import RecallState
 from ...ports.session_list import RunCopy, SessionActivity, SessionFilter, SourceRun, UntitledSession
 from ..rows import RECALL_NAMES, dump_messages, load_messages, recall_state_of, session_of, to_micros
-from ..statements import Readers, Row, Statements
+from ..statements import Readers, Row, Statements, json_list
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 _PAGE = (
@@ -182,7 +181,7 @@ class SessionListQueries(Readers):
         rows = await self.fetch_all(
             "SELECT s.* FROM json_each(?) w JOIN sessions s ON s.id = w.value WHERE s.deleted_at IS NULL"
             " ORDER BY CAST(w.key AS BIGINT)",
-            (json.dumps(list(session_ids)),),
+            (json_list(session_ids),),
         )
         return [session_of(row) for row in rows]
 
@@ -190,7 +189,7 @@ class SessionListQueries(Readers):
         rows = await self.fetch_all(
             "SELECT session_id, status FROM runs WHERE status IN ('queued', 'running', 'waiting')"
             " AND session_id IN (SELECT value FROM json_each(?)) ORDER BY status = 'waiting'",
-            (json.dumps(list(session_ids)),),
+            (json_list(session_ids),),
         )
         return {
             row["session_id"]: SessionActivity.WAITING if row["status"] == "waiting" else SessionActivity.RUNNING
@@ -209,14 +208,16 @@ class SessionListQueries(Readers):
         rows = await self.fetch_all(
             "SELECT s.id, s.model, r.id AS run_id, r.prompt, r.transcript, r.status FROM sessions s"
             f" JOIN runs r ON r.id = ({_FIRST_RUN})"
-            " WHERE s.title_source = 'default' AND s.deleted_at IS NULL AND s.id = coalesce(?1, s.id) LIMIT ?2",
+            " WHERE s.title_source = 'default' AND s.deleted_at IS NULL AND s.id = coalesce(?1, s.id)"
+            f"{self.served.by('s.owner')} LIMIT ?2",
             (session_id, limit),
         )
         return [_untitled_of(row) for row in rows]
 
     async def deleted_before(self, at: datetime, *, limit: int) -> Sequence[str]:
         rows = await self.fetch_all(
-            "SELECT id FROM sessions WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?", (to_micros(at), limit)
+            f"SELECT id FROM sessions WHERE deleted_at < ?{self.served.by('owner')} ORDER BY deleted_at LIMIT ?",
+            (to_micros(at), limit),
         )
         return [row["id"] for row in rows]
 

@@ -24,7 +24,8 @@ from ...log_setup import get_logger
 from ...ports.jupyter import NotebookLink
 from ..blobs import FileBlobs
 from ..database import Database, Transaction, Unit, no_work
-from ..sessions import LINKS_NOW, link_of
+from ..served_owners import EVERY_OWNER, ServedOwners
+from ..sessions import link_of, links_now
 from .connection import CommitWatch, SqliteReaders, connect, in_one_hop, inside, spoils_all, store_error, without_loop
 from .database_file import prepare
 from .file_state import CommitRecord, DatabaseFiles, rescue_places
@@ -61,8 +62,9 @@ class _Group:
 class SqliteStore(SqliteReaders, Database):
     """Made by :meth:`open`."""
 
-    def __init__(self, path: Path, db: aiosqlite.Connection) -> None:
+    def __init__(self, path: Path, db: aiosqlite.Connection, served: ServedOwners) -> None:
         super().__init__()
+        self.served = served
         self.path = path
         self.place = str(path)
         self.full_text = SqliteFullText()
@@ -82,7 +84,7 @@ class SqliteStore(SqliteReaders, Database):
         self._write_lock = asyncio.Lock()
 
     @classmethod
-    async def open(cls, path: Path, *, single_process: bool = False) -> SqliteStore:
+    async def open(cls, path: Path, *, single_process: bool = False, served: ServedOwners = EVERY_OWNER) -> SqliteStore:
         """Open the file, create or migrate its tables.
 
         ``single_process``: no other process uses it, so that it can be on a network file system.
@@ -93,7 +95,7 @@ class SqliteStore(SqliteReaders, Database):
         if known is not None:
             log.warning("store_notice", notice=known)
         try:
-            store = cls(path, await connect(path))
+            store = cls(path, await connect(path), served)
             try:
                 store.notice = known
                 await store.open_readers(path)
@@ -170,7 +172,7 @@ class SqliteStore(SqliteReaders, Database):
             await self._commit_alone(batch)
 
     async def _commit_alone(self, batch: Sequence[Unit[Any]]) -> None:
-        group, began = _Group(batch, Transaction(self._inside)), time.perf_counter()
+        group, began = _Group(batch, Transaction(self._inside, self.served)), time.perf_counter()
         try:
             await in_one_hop(self._db, lambda: self._perform_all(group))
         except Exception as error:  # noqa: BLE001 - the connection is closed, or cannot be used
@@ -303,4 +305,4 @@ class SqliteStore(SqliteReaders, Database):
     def links_now(self, path: str, session_id: str | None) -> Sequence[NotebookLink]:
         with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
             db.row_factory = sqlite3.Row
-            return [link_of(row) for row in db.execute(LINKS_NOW, (path, session_id)).fetchall()]
+            return [link_of(row) for row in db.execute(links_now(self.served), (path, session_id)).fetchall()]
