@@ -143,18 +143,20 @@ def _values(**values: object) -> dict[str, object]:
     return values
 
 
-def comparable(table: str, found_rows: Sequence[Sequence[tuple[str, object]]], owner: str) -> list[dict[str, object]]:
+def comparable(table: str, found_rows: Sequence[Sequence[tuple[str, object]]], local: str) -> list[dict[str, object]]:
     """Without what is of the database that they are in."""
     numbered = next(one.numbered for one in TABLES if one.name == table)
     without = {"indexed", "indexed_title"} | ({"number"} if numbered else set())
     return [
-        {name: owner if value == "local" else value for name, value in row if name not in without} for row in found_rows
+        {name: local if value == "local" else value for name, value in row if name not in without} for row in found_rows
     ]
 
 
-def of(found_rows: dict[str, list[list[tuple[str, object]]]], owner: str) -> dict[str, list[dict[str, object]]]:
-    """What belongs to that user, table by table."""
-    plain = {table: comparable(table, each, "ada") for table, each in found_rows.items()}
+def of(
+    found_rows: dict[str, list[list[tuple[str, object]]]], owner: str, *, local: str = "local"
+) -> dict[str, list[dict[str, object]]]:
+    """What belongs to that user, table by table. ``local``: the name of the user of the source."""
+    plain = {table: comparable(table, each, local) for table, each in found_rows.items()}
     sessions = {row["id"] for row in plain["sessions"] if row["owner"] == owner}
     runs = {row["id"] for row in plain["runs"] if row["session_id"] in sessions}
     recalls = {row["id"] for row in plain["recalls"] if row["owner"] == owner}
@@ -191,7 +193,7 @@ async def test_everything_of_a_single_users_file_becomes_the_users_and_nothing_e
     after = await everything(target)
     assert of(after, "grace") == of(before, "grace")
     assert after["ended"] == before["ended"]
-    wanted, got = of(source, "ada"), of(after, "ada")
+    wanted, got = of(source, "ada", local="ada"), of(after, "ada")
     for table in wanted:
         assert wanted[table], f"the source has nothing in {table}"
         assert got[table] == wanted[table], table
@@ -259,12 +261,13 @@ async def test_an_import_that_was_cut_off_shows_nothing_and_goes_on_when_it_is_r
                     pass
             assert await store.sessions("ada", limit=10) == ([], None)
             assert not await store.queued_sessions()
+            assert (await store.audit_recalls(now())).open == 0
             assert (await FactStore(store).facts("ada"))[0] == []
             await AttachmentStore(store).sweep(at=now() + timedelta(days=2))
         cut += 3
     after = await everything(target)
     assert cut > 10
-    assert of(after, "ada") == of(source, "ada")
+    assert of(after, "ada") == of(source, "ada", local="ada")
     assert of(after, "grace") == of(before, "grace")
     assert not [row for row in after["sessions"] if ("owner", HIDDEN) in row]
 
@@ -331,6 +334,27 @@ async def test_a_server_of_the_target_goes_on_with_what_has_come(
             await scheduler.stop()
             agent.gate.set()
             await orchestrator.stop()
+
+
+async def test_a_notebook_and_a_fact_that_the_user_has_there_stay_the_users_there(tmp_path: Path, target: str) -> None:
+    path = tmp_path / "source" / "navi.db"
+    ids = await source_file(path)
+    async with opened(target) as store:
+        await add(store, "mine", "a question", "an answer", owner="ada")
+        changes = {"notebook_path": "said.ipynb", "notebook_link": "linked"}
+        await store.write(lambda tx: tx.change_session("mine", changes))
+        kept = await FactStore(store).add("Lives in Besançon", owner="ada", source="user")
+        await PreferenceStore(store).set_model("ada", "another")
+    assert await asyncio.to_thread(navi, "db", "import", str(path), target, "--owner", "ada") == 0
+    async with opened(target) as store:
+        links = {link.session_id: link.state for link in await store.links("ada", path="said.ipynb")}
+        assert links == {"mine": "linked"}
+        assert (link := await store.link(ids["said"])) is not None
+        assert link.state == "earlier"
+        assert (other := await store.link(ids["works"])) is not None
+        assert other.state != "earlier"
+        assert {fact.id for fact in (await FactStore(store).facts("ada"))[0]} == {kept.id, ids["fact"]}
+        assert await PreferenceStore(store).model("ada") == "another"
 
 
 async def test_a_backup_and_a_file_of_an_earlier_version_are_read_from_a_copy(
