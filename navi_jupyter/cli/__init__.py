@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_database_commands(commands: Any) -> None:
-    actions = commands.add_parser("db", help="check, upgrade or copy a database").add_subparsers(
+    actions = commands.add_parser("db", help="check, upgrade, copy or import a database").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
     for name, text in (
@@ -69,8 +69,13 @@ def _add_database_commands(commands: Any) -> None:
         one = actions.add_parser(name, help=text, description=text)
         one.add_argument("url", nargs="?", metavar="URL", help="the default is the one that is configured")
     copy = actions.add_parser("copy", help="copy a SQLite database into an empty PostgreSQL database")
-    copy.add_argument("source", metavar="FROM", help="sqlite:////<path>, whose servers are stopped")
+    copy.add_argument("source", metavar="FROM", help="sqlite:////<path>, whose servers are stopped; or a backup")
     copy.add_argument("target", metavar="TO", help="postgresql://<user>@<host>/<name>")
+    take = actions.add_parser("import", help="bring what one user has in a SQLite database into one that is in use")
+    take.add_argument("source", metavar="FROM", help="sqlite:////<path>, whose servers are stopped; or a backup")
+    take.add_argument("target", metavar="TO", help="sqlite:////<path> or postgresql://<user>@<host>/<name>")
+    take.add_argument("--owner", metavar="NAME", required=True, help="the user who gets it there")
+    take.add_argument("--from-owner", metavar="NAME", help="whose data it is in FROM, where several users have some")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

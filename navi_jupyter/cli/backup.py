@@ -73,7 +73,7 @@ def back_up(path: Path, target: Path, *, force: bool) -> str:
     target = _checked_target(target, path, force=force)
     with private_folder(target.parent) as folder:
         copy = folder / DATABASE
-        schema = _copy_database(path, copy)
+        schema = copy_database_file(path, copy)
         manifest = _manifest(copy, schema)
         archive = folder / "archive"
         missing = _write_archive(archive, copy, manifest, attachments_folder(path))
@@ -117,7 +117,7 @@ def private_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copy_database(path: Path, copy: Path) -> int:
+def copy_database_file(path: Path, copy: Path) -> int:
     """A whole copy as of one instant, with what is in the write-ahead log; its schema version."""
     refuse_foreign(real_path(path))
     _touch(copy)

@@ -60,23 +60,33 @@ def restore(source: Path, path: Path) -> str:
         raise StoreError(f"{source} is {kind_of(mode)}, not a file. Nothing was changed.")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     refuse_foreign(path)
+    with private_folder(path.parent) as folder:
+        manifest = unpack(source, folder)
+        with _alone(path):
+            aside = _keep_aside(path)
+            _put_in_place(folder, path)
+    kept = f" What was there before is kept as {aside}." if aside else ""
+    made = datetime.fromisoformat(manifest["made_at"]).isoformat(timespec="seconds")
+    return f"{path} and {len(manifest['attachments'])} attachments are as of {made}.{kept}"
+
+
+def unpack(source: Path, folder: Path) -> Mapping[str, Any]:
+    """The database and the attachments of a backup, checked, below an empty folder; its manifest.
+
+    Raises StoreError and its kinds, OSError.
+    """
     try:
-        with zipfile.ZipFile(source) as packed, private_folder(path.parent) as folder:
+        with zipfile.ZipFile(source) as packed:
             manifest = _read_manifest(packed, source)
-            _check_room(manifest, path.parent)
+            _check_room(manifest, folder.parent)
             _unpack(packed, manifest, folder, source)
-            with _alone(path):
-                aside = _keep_aside(path)
-                _put_in_place(folder, path)
+            return manifest
     except _UNREADABLE as error:
         raise StoreDamaged(f"{source} is no whole backup ({error}). Nothing was changed.") from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # what reading raises where the archive names a place before its beginning
             raise
         raise StoreDamaged(f"{source} is no whole backup ({error}). Nothing was changed.") from error
-    kept = f" What was there before is kept as {aside}." if aside else ""
-    made = datetime.fromisoformat(manifest["made_at"]).isoformat(timespec="seconds")
-    return f"{path} and {len(manifest['attachments'])} attachments are as of {made}.{kept}"
 
 
 _UNREADABLE = (

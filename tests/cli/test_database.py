@@ -12,10 +12,10 @@ from navi_jupyter.cli import main
 from navi_jupyter.store.attachments import AttachmentStore
 from navi_jupyter.store.database import Database
 from navi_jupyter.store.memory import FactStore
-from navi_jupyter.store.postgres.copying import TABLES
 from navi_jupyter.store.postgres.store import PostgresStore
 from navi_jupyter.store.session_list.index import SearchIndex
 from navi_jupyter.store.sqlite.store import SqliteStore
+from navi_jupyter.store.transfer.tables import TABLES
 from tests.store.test_attachments import png
 from tests.store.test_database_file import session
 from tests.store.test_session_list import add, found
@@ -45,7 +45,7 @@ async def fill(store: Database) -> str:
 async def rows(store: Database) -> dict[str, list[list[tuple[str, object]]]]:
     """All rows but those of indexes, whatever their order."""
     found_rows = {}
-    for table in TABLES:
+    for table in (one.name for one in TABLES):
         of_table = await store.fetch_all(f"SELECT * FROM {table}")
         pairs = [sorted((name, row[name]) for name in row.keys()) for row in of_table]  # noqa: SIM118 - no mapping
         found_rows[table] = sorted(pairs, key=repr)
