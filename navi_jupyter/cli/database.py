@@ -45,20 +45,32 @@ def _upgrade(given: argparse.Namespace) -> str:
 
 
 def _copy(given: argparse.Namespace) -> str:
-    from ..store.postgres.connection import schema_of  # late: as above, and the driver is an extra
+    from ..store.blobs import FileBlobs  # late: as above, and the driver is an extra
+    from ..store.engines import s3_blobs
+    from ..store.postgres.connection import identity_of, schema_of
     from ..store.postgres.copying import copy_database
     from ..store.postgres.migrations import migrate
+    from ..store.sqlite.location import attachments_folder
 
     if is_postgres(given.source) or not is_postgres(given.target):
         raise StoreError("A SQLite database can be copied to PostgreSQL: navi db copy sqlite:////… postgresql://…")
     source = _existing(given.source)
+    url = configured_settings().blobs_url
+    folder = FileBlobs(attachments_folder(source))
+    bucket = s3_blobs(url, database=identity_of(given.target), earlier=folder) if url else None
 
     async def work(connection: Any) -> str:
+        if bucket is not None:
+            await bucket.probe()  # else the copy would be there, and its attachments would not
         schema = schema_of(given.target)
         await migrate(connection, schema)
         counts = await copy_database(source, connection, schema)
         rows = ", ".join(f"{counts[name]} {name}" for name in COUNTED)
-        return f"Copied: {rows}; {counts['blobs']} files of attachments."
+        copied = f"Copied: {rows}; {counts['blobs']} files of attachments."
+        if bucket is None:
+            return copied
+        await bucket.take_over()
+        return f"{copied} The other attachments stay at {bucket.place} and belong to the copy: set blobs_url there."
 
     try:
         return str(asyncio.run(with_connection(given.target, work)))

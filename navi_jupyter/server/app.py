@@ -124,6 +124,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="How servers on one PostgreSQL database learn of each other's changes: `notify`, or `poll` behind a pooler"
         " that shares connections (PgBouncer).",
     )
+    blobs_url = _Text(
+        "",
+        help="Where the content of attachments goes: `s3://<bucket>/<prefix>`, with keys, region and endpoint in the"
+        " usual `AWS_…` variables. Needs the extra `s3`. Default: with the database.",
+    )
     default_profile = _Text("assistant", help="The profile of a session that names none.")
     default_model = _Text(
         "offline",

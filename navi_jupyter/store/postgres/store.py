@@ -19,7 +19,17 @@ from ...log_setup import get_logger
 from ...ports.jupyter import NotebookLink
 from ..database import Database, Unit, no_work
 from .blobs import PostgresBlobs
-from .connection import CONNECT_ERRORS, ERRORS, PostgresReaders, connect, postgres_error, schema_of, shown, spoils_all
+from .connection import (
+    CONNECT_ERRORS,
+    ERRORS,
+    PostgresReaders,
+    connect,
+    identity_of,
+    postgres_error,
+    schema_of,
+    shown,
+    spoils_all,
+)
 from .full_text import PostgresFullText
 from .migrations import migrate, number_of
 from .reader_now import ReaderNow
@@ -39,6 +49,7 @@ class PostgresStore(PostgresReaders, Database):
     def __init__(self, url: str, *, poll: bool = False) -> None:
         super().__init__()
         self.place = shown(url)
+        self.identity = identity_of(url)
         self.full_text = PostgresFullText()
         self.blobs = PostgresBlobs(self)
         self._signal = Signal(url, poll=poll)
