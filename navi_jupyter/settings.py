@@ -83,6 +83,7 @@ class Settings:
     database_single_process: bool = False
     database_signal: str = "notify"  # or ``poll``
     serves: str = "*"  # or the names of owners: this server acts for theirs alone
+    blobs_url: str = ""  # ``s3://bucket/prefix``; empty: the content of attachments is in the database, or beside it
     default_profile: str = "assistant"
     default_model: str = "offline"
     replay_buffer_size: int = 1000

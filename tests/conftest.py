@@ -22,8 +22,9 @@ from traitlets.config import Config
 
 from navi_jupyter import redaction
 from navi_jupyter.server.app import NaviExtension
-from tests.support.needs import postgres_programs
+from tests.support.needs import postgres_programs, s3rver
 from tests.support.postgres import PrivatePostgres, started_for_all
+from tests.support.s3 import PrivateS3
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 
@@ -65,6 +66,24 @@ def postgres() -> Iterator[PrivatePostgres]:
     server = PrivatePostgres(postgres_programs(), durable=True)
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[PrivateS3]:
+    """An S3 server of this process' tests, which they do not stop."""
+    server = PrivateS3(s3rver())
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def s3(s3_server: PrivateS3, monkeypatch: pytest.MonkeyPatch) -> PrivateS3:
+    """The same, with the environment of this process set for it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.variables().items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 @pytest.fixture(autouse=True)

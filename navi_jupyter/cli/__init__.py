@@ -142,13 +142,14 @@ def _bridge(given: argparse.Namespace) -> int:
 
 def _archive(given: argparse.Namespace) -> int:
     from ..store.sqlite.location import database_path  # late: as above
-    from .backup import back_up, configured_database, reported
+    from .backup import back_up, configured_database, configured_settings, reported
     from .restoration import restore
 
     def work() -> str:
         path = configured_database()[0] if given.database is None else database_path(given.database).absolute()
         if given.command == "backup":
-            return back_up(path, given.file, force=given.force)
+            in_bucket = bool(configured_settings().blobs_url)
+            return back_up(path, given.file, force=given.force, in_bucket=in_bucket)
         return restore(given.file, path)
 
     return reported(work)

@@ -62,9 +62,10 @@ def configured_database() -> tuple[Path, bool]:
     return database_path(settings.database_url).absolute(), settings.database_single_process
 
 
-def back_up(path: Path, target: Path, *, force: bool) -> str:
+def back_up(path: Path, target: Path, *, force: bool, in_bucket: bool = False) -> str:
     """Write a backup of the database ``path`` to ``target``; what was done, in a sentence.
 
+    ``in_bucket``: attachments without a file are where ``blobs_url`` says, which is not backed up here.
     Raises StoreError and its kinds, OSError; then ``target`` is as it was.
     """
     check_place(path)
@@ -78,7 +79,8 @@ def back_up(path: Path, target: Path, *, force: bool) -> str:
         archive = folder / "archive"
         missing = _write_archive(archive, copy, manifest, attachments_folder(path))
         _publish(archive, target, force=force)
-    lost = f" {missing} attachments are missing: their files are gone." if missing else ""
+    why = "they are in the bucket of blobs_url" if in_bucket else "their files are gone"
+    lost = f" {missing} attachments are missing: {why}." if missing else ""
     count = len(manifest["attachments"]) - missing
     return f"{path} and {count} attachments are in {target} ({target.stat().st_size / 1e6:.1f} MB).{lost}"
 

@@ -61,19 +61,31 @@ def _upgrade(given: argparse.Namespace) -> str:
 
 
 def _copy(given: argparse.Namespace) -> str:
-    from ..store.postgres.connection import schema_of  # late: as above, and the driver is an extra
+    from ..store.blobs import FileBlobs  # late: as above, and the driver is an extra
+    from ..store.engines import s3_blobs
+    from ..store.postgres.connection import identity_of, schema_of
     from ..store.postgres.copying import copy_database
     from ..store.postgres.migrations import migrate
 
     if is_postgres(given.source) or not is_postgres(given.target):
         raise StoreError("A SQLite database can be copied to PostgreSQL: navi db copy sqlite:////… postgresql://…")
 
+    url = configured_settings().blobs_url
+
     async def work(connection: Any) -> str:
+        folder = FileBlobs(source.contents)
+        bucket = s3_blobs(url, database=identity_of(given.target), earlier=folder) if url else None
+        if bucket is not None:
+            await bucket.probe()  # else the copy would be there, and its attachments would not
         schema = schema_of(given.target)
         await migrate(connection, schema)
         counts = await copy_database(source, connection, schema, _Progress())
         rows = ", ".join(f"{counts[name]} {name}" for name in COUNTED)
-        return f"Copied: {rows}; {counts['blobs']} files of attachments."
+        copied = f"Copied: {rows}; {counts['blobs']} files of attachments."
+        if bucket is None:
+            return copied
+        await bucket.take_over()
+        return f"{copied} The other attachments stay at {bucket.place} and belong to the copy: set blobs_url there."
 
     with _reading(given.source) as source:
         return str(asyncio.run(with_connection(given.target, work)))

@@ -119,6 +119,27 @@ def check_server(url: str) -> Iterator[Finding]:
         yield Finding("database", "fail", problem.message, "check database_url, and that its server runs")
 
 
+def attachments() -> Iterator[Finding]:
+    """Whether an object can be written, read and removed where attachments go, if that is a bucket."""
+    from ..store.blobs import FileBlobs  # late: as above
+    from ..store.engines import s3_blobs
+
+    if not (url := configured_settings().blobs_url):
+        yield Finding("attachments", "ok", "with the database (blobs_url is not set)")
+        return
+    try:
+        # What was there earlier is not looked for.
+        blobs = s3_blobs(url, database="", earlier=FileBlobs(Path(os.devnull)))
+        took = asyncio.run(blobs.probe())
+    except NaviError as problem:
+        fix = "check NAVI_BLOBS_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL"
+        yield Finding("attachments", "fail", problem.message, fix)
+    else:
+        yield Finding(
+            "attachments", "ok", f"{blobs.place}: an object was written, read and removed in {took * 1e3:.0f} ms"
+        )
+
+
 async def _findings(connection: Any) -> list[Finding]:
     from ..clock import now  # late: the driver is an extra
     from ..store.postgres.migrations import AHEAD, SCHEMA_VERSION, version_of

@@ -27,7 +27,7 @@ from ..kernel.client.client import Client
 from ..kernel.client.connection import Connection, connection_files, find_server, read_connection_file
 from ..kernel.errors import KernelError, ServerNotFound
 from ..text import printable
-from .database_checks import database
+from .database_checks import attachments, database
 from .findings import Finding, notification_targets, spans
 
 PACKAGE = Path(__file__).parent.parent
@@ -262,6 +262,7 @@ CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("javascript", javascript),
     ("labextension", labextension),
     ("database", database),
+    ("attachments", attachments),
     ("kernels", kernels),
     ("server", server),
     ("models", models),

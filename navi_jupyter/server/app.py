@@ -139,6 +139,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="Whose sessions and recalls this server works for: `*`, everybody's in the database, or the names of "
         "owners with commas between them. It fires no recall and starts no run of anybody else.",
     )
+    blobs_url = _Text(
+        "",
+        help="Where the content of attachments goes: `s3://<bucket>/<prefix>`, with keys, region and endpoint in the"
+        " usual `AWS_…` variables. Needs the extra `s3`. Default: with the database.",
+    )
     default_profile = _Text("assistant", help="The profile of a session that names none.")
     default_model = _Text(
         "offline",

@@ -59,7 +59,7 @@ from ..scheduling.scheduler import Scheduler
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
 from ..store.database import Database
-from ..store.engines import open_database
+from ..store.engines import open_with_blobs
 from ..store.memory import FactStore, PreferenceStore
 from ..store.notebooks.edits import NotebookEditStore
 from ..store.notices import ResultStore, StoredNotices
@@ -87,15 +87,14 @@ class Stores:
 
 async def build_store(settings: Settings) -> Stores:
     """Open, which creates or migrates the tables. Raises StoreError and its kinds when the database cannot be used."""
-    store = await open_database(settings)
+    store, blobs = await open_with_blobs(settings)
+    largest, most = settings.max_attachment_bytes, settings.max_attachments_bytes_per_user
     return Stores(
         sessions=store,
         memory=FactStore(store, max_facts_per_user=settings.max_facts_per_user),
         preferences=PreferenceStore(store),
         edits=NotebookEditStore(store),
-        attachments=AttachmentStore(
-            store, max_bytes=settings.max_attachment_bytes, max_bytes_per_user=settings.max_attachments_bytes_per_user
-        ),
+        attachments=AttachmentStore(store, blobs=blobs, max_bytes=largest, max_bytes_per_user=most),
         results=ResultStore(store),
     )
 

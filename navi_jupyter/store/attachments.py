@@ -19,7 +19,7 @@ from ..errors import AttachmentNotFound, AttachmentRefused, LimitReached, StoreE
 from ..log_setup import get_logger
 from ..model.attachments import Attachment
 from ..model.base import new_id
-from .blobs import BlobKey, owner_key
+from .blobs import BlobKey, Blobs, owner_key
 from .database import Database, Transaction
 from .rows import from_micros, to_micros
 from .statements import Row
@@ -32,9 +32,17 @@ _STRAY_AFTER = timedelta(hours=1)  # how long a file stays that has no row: its 
 
 
 class AttachmentStore:
-    def __init__(self, store: Database, *, max_bytes: int = 20 * 2**20, max_bytes_per_user: int = 2**30) -> None:
+    def __init__(
+        self,
+        store: Database,
+        *,
+        blobs: Blobs | None = None,
+        max_bytes: int = 20 * 2**20,
+        max_bytes_per_user: int = 2**30,
+    ) -> None:
+        """``blobs``: where their content goes, if it is not with the database."""
         self._store = store
-        self._blobs = store.blobs
+        self._blobs = blobs or store.blobs
         self.max_bytes = max_bytes
         self._max_bytes_per_user = max_bytes_per_user
         self._reading = asyncio.Semaphore(READ_AT_ONCE)

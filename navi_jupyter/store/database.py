@@ -70,7 +70,8 @@ class Database(SessionReads, RecallReads):
 
     place: str
     """Where it is, for people: a file's path, or a server and a name. Never with a password."""
-    blobs: Blobs  # where the content of attachments is
+    identity: str  # what distinguishes it from other databases; the same for all servers, and after a restart
+    blobs: Blobs  # where the content of attachments is, unless it goes elsewhere
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 import stat
@@ -17,6 +18,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,17 @@ import pytest
 from navi_jupyter.cli import backup
 from navi_jupyter.cli.backup import back_up
 from navi_jupyter.cli.restoration import _alone, restore
+from navi_jupyter.clock import now
 from navi_jupyter.errors import NaviError, StoreDamaged, StoreError, StoreForeign, StoreTooNew
+from navi_jupyter.server.builders import build_store
+from navi_jupyter.settings import Settings
 from navi_jupyter.store.attachments import AttachmentStore
 from navi_jupyter.store.sqlite.database_file import SCHEMA_VERSION
 from navi_jupyter.store.sqlite.location import database_path
 from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.store.test_attachments import png
 from tests.store.test_database_file import session
+from tests.support.s3 import BUCKET, PrivateS3
 from tests.support.server import ROOT, JupyterServer
 
 
@@ -97,6 +103,24 @@ async def test_a_backup_is_restored_at_another_path_and_in_an_empty_place(tmp_pa
     restore(tmp_path / "b", tmp_path / "new" / "other.db")
     assert await read(tmp_path / "new" / "other.db") == names(0, 3)
     assert {each.name for each in (tmp_path / "new").iterdir()} <= {"other.db", "other-attachments", "other.db.state"}
+
+
+async def test_attachments_in_a_bucket_are_not_in_a_backup_which_says_so(tmp_path: Path, s3: PrivateS3) -> None:
+    path, url = tmp_path / "navi.db", f"s3://{BUCKET}/{secrets.token_hex(6)}"
+    await fill(path, 0, 2)
+    stores = await build_store(Settings(database_url=f"sqlite:///{path}", blobs_url=url))
+    added = await stores.attachments.add(png(7), name="q.png", media_type=None, owner="ada")
+    await stores.sessions.close()
+    text = back_up(path, tmp_path / "b", force=False, in_bucket=True)
+    assert "2 attachments are in" in text
+    assert "1 attachments are missing: they are in the bucket" in text
+    restore(tmp_path / "b", tmp_path / "new" / "navi.db")
+    # The restored database is the same one for the bucket.
+    stores = await build_store(Settings(database_url=f"sqlite:///{tmp_path}/new/navi.db", blobs_url=url))
+    assert await stores.attachments.read(added.id, owner="ada") == png(7)
+    await stores.attachments.sweep(at=now() + timedelta(days=2))
+    assert s3.objects(url.rpartition("/")[2]) == ["navi-database"]
+    await stores.sessions.close()
 
 
 async def test_a_backup_in_mid_work_has_all_that_was_accepted_before_it_began(tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from navi_jupyter.cli import main
+from navi_jupyter.clock import now
+from navi_jupyter.server.builders import build_store
+from navi_jupyter.settings import Settings
 from navi_jupyter.store.attachments import AttachmentStore
 from navi_jupyter.store.database import Database
 from navi_jupyter.store.memory import FactStore
@@ -20,6 +24,7 @@ from tests.store.test_attachments import png
 from tests.store.test_database_file import session
 from tests.store.test_session_list import add, found
 from tests.store.test_writer import draft
+from tests.support.s3 import BUCKET, PrivateS3
 
 
 def navi(*words: str) -> int:
@@ -84,6 +89,43 @@ async def test_a_copy_has_all_rows_with_their_ids_and_can_be_searched_and_gone_o
         await copy.close()
     assert await asyncio.to_thread(navi, "db", "copy", f"sqlite:///{path}", url) == 1
     assert "has sessions already" in capsys.readouterr().err
+
+
+async def test_attachments_in_s3_stay_there_and_belong_to_the_copy(
+    tmp_path: Path,
+    postgres_url: str,
+    s3: PrivateS3,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, url, place = tmp_path / "navi.db", target(postgres_url), f"s3://{BUCKET}/{secrets.token_hex(6)}"
+    # One that was there before blobs_url was set, and one that came later.
+    source = await SqliteStore.open(path)
+    earlier = await fill(source)
+    await source.close()
+    stores = await build_store(Settings(database_url=f"sqlite:///{path}", blobs_url=place))
+    later = await stores.attachments.add(png(7), name="q.png", media_type=None, owner="ada", session_id="s_1")
+    await stores.attachments.sweep()
+    await stores.sessions.close()
+    monkeypatch.setenv("NAVI_BLOBS_URL", f"{place}-of-another-bucket".replace(BUCKET, "no-such-bucket"))
+    assert await asyncio.to_thread(navi, "db", "copy", f"sqlite:///{path}", url) == 1
+    assert "NoSuchBucket" in capsys.readouterr().err
+    monkeypatch.setenv("NAVI_BLOBS_URL", place)
+    assert await asyncio.to_thread(navi, "db", "copy", f"sqlite:///{path}", url) == 0
+    out = capsys.readouterr().out
+    assert "2 attachments" in out
+    assert "1 files of attachments" in out
+    assert f"stay at {place}" in out
+    stores = await build_store(Settings(database_url=url, blobs_url=place))
+    try:
+        assert await stores.attachments.read(earlier, owner="ada") == png() + bytes(2_500_000)
+        assert await stores.attachments.read(later.id, owner="ada") == png(7)
+        # Its sweeps remove what its sessions do not show any more.
+        await stores.sessions.write(lambda tx: tx.delete_session("s_1"))
+        await stores.attachments.sweep(at=now() + timedelta(days=2))
+        assert s3.objects(place.rpartition("/")[2]) == ["navi-database"]
+    finally:
+        await stores.sessions.close()
 
 
 async def test_a_copy_that_cannot_be_made_changes_nothing_and_says_why(

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.store.sqlite.database_file import prepare
+from tests.support.s3 import BUCKET, PrivateS3
 from tests.support.server import ROOT, JupyterServer
 
 SECRET = "sk-this-must-never-be-shown"
@@ -82,6 +83,7 @@ def test_a_good_installation_has_no_failures(place: Place) -> None:
         "javascript",
         "labextension",
         "database",
+        "attachments",
         "kernels",
         "server",
         "models",
@@ -252,6 +254,22 @@ def test_what_a_server_sends_by_itself_is_named_without_its_secrets(place: Place
     assert secret not in json.dumps(findings)
     _, findings = place.examine(NAVI_OTEL="true", OTEL_SDK_DISABLED="true")
     assert findings["otel"][0]["status"] == "warn"
+
+
+def test_where_attachments_go_is_tried_with_an_object_that_is_removed_again(place: Place, s3: PrivateS3) -> None:
+    _, findings = place.examine()
+    assert statuses(findings["attachments"]) == ["ok"]
+    url = f"s3://{BUCKET}/doctor"
+    _, findings = place.examine(NAVI_BLOBS_URL=url, **s3.variables())
+    assert statuses(findings["attachments"]) == ["ok"]
+    assert f"{url}: an object was written, read and removed" in findings["attachments"][0]["text"]
+    assert s3.objects("doctor") == []
+    wrong = s3.variables() | {"AWS_ACCESS_KEY_ID": "AKIA-NEVER-SHOWN"}
+    status, findings = place.examine(NAVI_BLOBS_URL=url, **wrong)
+    assert status == 1
+    assert statuses(findings["attachments"]) == ["fail"]
+    assert "InvalidAccessKeyId" in findings["attachments"][0]["text"]
+    assert "NEVER-SHOWN" not in str(findings)
 
 
 def test_a_large_database_that_keeps_its_unused_pages_is_named_with_the_command_that_gives_them_back(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def peer(program: str, *places: str) -> str:
     path = str(installed[0]) if installed else shutil.which(program)
     needed(path and shutil.which("node"), f"{program} and Node (cd tests/peers && npm ci --ignore-scripts)")
     return path or ""
+
+
+def s3rver() -> str:
+    """An S3 server, and the library that Navi reaches it by."""
+    needed(find_spec("obstore"), "obstore (pip install -e '.[s3]')")
+    return peer("s3rver")
 
 
 def opencode() -> str:

@@ -88,6 +88,11 @@ def shown(url: str) -> str:
     return f"PostgreSQL database {parts.path.lstrip('/') or 'of that name'} at {parts.hostname or 'the local socket'}"
 
 
+def identity_of(url: str) -> str:
+    """What distinguishes the database from others: the schema is one of several, perhaps."""
+    return f"{shown(url)}, schema {schema_of(url)}"
+
+
 def _options(url: str) -> dict[str, Any]:
     given = parse_qs(urlsplit(url).query)
     settings = {name: value for name, value in _SETTINGS.items() if name not in given}

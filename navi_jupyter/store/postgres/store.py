@@ -20,7 +20,17 @@ from ...ports.jupyter import NotebookLink
 from ..database import Database, Unit, no_work
 from ..served_owners import EVERY_OWNER, ServedOwners
 from .blobs import PostgresBlobs
-from .connection import CONNECT_ERRORS, ERRORS, PostgresReaders, connect, postgres_error, schema_of, shown, spoils_all
+from .connection import (
+    CONNECT_ERRORS,
+    ERRORS,
+    PostgresReaders,
+    connect,
+    identity_of,
+    postgres_error,
+    schema_of,
+    shown,
+    spoils_all,
+)
 from .full_text import PostgresFullText
 from .migrations import migrate, number_of
 from .reader_now import ReaderNow
@@ -41,6 +51,7 @@ class PostgresStore(PostgresReaders, Database):
         super().__init__()
         self.served = served
         self.place = shown(url)
+        self.identity = identity_of(url)
         self.full_text = PostgresFullText()
         self.blobs = PostgresBlobs(self)
         self._signal = Signal(url, poll=poll)

@@ -133,6 +133,7 @@ class SqliteStore(SqliteReaders, Database):
             self._files_changed = self._files.changed() or self._files.replaced_within(name, committed_at)
 
         row = (await self.fetch_all("SELECT name, committed_at FROM database_state"))[0]
+        self.identity = str(row["name"])
         inside = CommitRecord(row["name"], row["committed_at"])
         await self._db.create_function("navi_look_at_files", 2, look)
         await asyncio.to_thread(self._files.open, inside, alone=alone)

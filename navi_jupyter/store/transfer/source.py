@@ -28,7 +28,7 @@ class Source:
     def __init__(self, path: Path, file: sqlite3.Connection, contents: Path) -> None:
         self.path = path
         self._file = file
-        self._contents = contents
+        self.contents = contents  # the folder of attachments
 
     def rows(self, sql: str, values: Values = ()) -> sqlite3.Cursor:
         """The rows of a statement, read as they are asked for."""
@@ -63,7 +63,7 @@ class Source:
     def content(self, owner: str, sha256: str) -> bytes | None:
         """Of attachments. None: its file is gone."""
         try:
-            return (self._contents / owner_key(owner) / sha256).read_bytes()
+            return (self.contents / owner_key(owner) / sha256).read_bytes()
         except FileNotFoundError:
             return None
 

@@ -23,9 +23,9 @@ from ...clock import now
 from ...errors import StoreError
 from ..blobs import owner_key
 from ..database import Database, Transaction
-from ..firings import json_list
 from ..rows import to_micros
 from ..session_list.index import SearchIndex
+from ..statements import json_list
 from .source import Source
 from .tables import BY_NAME, TABLES, WANTED_RECALLS, WANTED_SESSIONS, Table
 
