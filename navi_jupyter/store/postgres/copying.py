@@ -24,7 +24,7 @@ from .text_index import ts_vector
 TABLES = (
     *("sessions", "events", "commands", "runs", "compactions", "interrupts", "attachments", "attachment_uses"),
     *("facts", "recalls", "firings", "reads", "notices", "absences", "notebook_edits", "shown_notebooks", "results"),
-    *("shares", "message_texts", "preferences", "ended"),
+    *("shares", "message_texts", "preferences", "ended", "user_entries"),
 )
 """In an order in which each row's references are there before it. Not ``servers``: those of the file have ended."""
 ROWS = 100  # rows that are sent at once: those of runs have their conversations
