@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...config_files import FileProblem
-from ...errors import NotFound
+from ...errors import ToolUnavailable
 from ...ports.user_configuration import NOTHING_CONFIGURED, UserConfiguration
-from ..tools.base import ToolOutput
+from ..tools.base import ToolOutput, refusal
 from .connection import ServerConnection, ServerState
 from .pool import McpPool
 from .user_config import StoredServers, user_server
@@ -93,7 +93,7 @@ class McpServers:
         # The run may have been silent for longer than connections are kept, so that the pool is a new one.
         own = self._pools.get(configuration.owner) or await self._of(configuration)
         if own is None:
-            raise NotFound(f"There is no MCP server {server.config.name[:64]!r} of your own any more.")
+            return refusal(ToolUnavailable(f"The MCP server {server.config.name} is not configured any more."))
         own.calls += 1
         try:
             return await own.pool.call(server.config.name, tool, arguments)
