@@ -282,16 +282,41 @@ class TestProfiles:
     async def test_the_database_is_read_once_for_a_run(self, two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
         await two.ok(ANN, "PUT", "profiles/mine", {})
         sid = await two.session(ANN, profile="mine")
-        reads: list[str] = []
-        real = UserConfigurationStore.read
+        store, reads = two.services.sessions.store, []
+        real = store.fetch_all
 
-        async def counted(self: UserConfigurationStore, owner: str) -> Any:
-            reads.append(owner)
-            return await real(self, owner)
+        async def counted(sql: str, parameters: Any = ()) -> Any:
+            reads.extend([parameters] if "FROM user_entries" in sql else [])
+            return await real(sql, parameters)
 
-        monkeypatch.setattr(UserConfigurationStore, "read", counted)
-        await two.run(ANN, sid, "remind me in 10 minutes to look")
-        assert len(reads) <= 2  # at the start, and by the check of the recall that its tool made
+        monkeypatch.setattr(store, "fetch_all", counted)
+        assert (await two.run(ANN, sid))["status"] == "completed"
+        assert reads == [("ann",)]
+
+    async def test_runs_of_recalls_have_it_as_prompts_do(self, two: Two) -> None:
+        await two.ok(ANN, "PUT", "profiles/mine", {})
+        sid = await two.session(ANN, profile="mine")
+        schedule = {"kind": "once", "in": "1h"}
+        body = {"session_id": sid, "message": "look", "schedule": schedule}
+
+        async def fired() -> Any:
+            recall = await two.ok(ANN, "POST", "recalls", body)
+            await two.ok(ANN, "POST", f"recalls/{recall['id']}/fire", {})
+            async with asyncio.timeout(40):
+                while True:
+                    firings = (await two.ok(ANN, "GET", f"recalls/{recall['id']}/firings"))["firings"]
+                    run_id = firings[0]["run_id"]
+                    if run_id is not None:
+                        run = await two.ok(ANN, "GET", f"sessions/{sid}/runs/{run_id}")
+                        if run["status"] not in ("queued", "running"):
+                            return run
+                    await asyncio.sleep(0.05)
+
+        assert (await fired())["status"] == "completed"
+        await two.ok(ANN, "DELETE", "profiles/mine")
+        run = await fired()
+        assert run["status"] == "failed"
+        assert "'mine'" in run["error"]["message"]
 
     async def test_what_another_server_of_the_database_has_stored_holds_too(self, two: Two, tmp_path: Path) -> None:
         await two.ok(ANN, "PUT", "profiles/mine", {"permissions": {"create_recall": "deny"}})
