@@ -239,6 +239,14 @@ class TestProfiles:
         assert (await two.named(ANN, "profiles"))["house"]["own"] is False
         made = await two.ok(ANN, "PUT", "profiles/house", {"extends": "house", "description": "Of Ann."})
         assert (made["own"], made["path"], made["tools"]) == (True, None, ["effect:read"])
+        await two.ok(ANN, "PUT", "profiles/house", {"description": "Of Ann.", "tools": ["list_recalls"]})
+        offered = []
+        for who in (ANN, BEN):
+            sid = await two.session(who, profile="house")
+            listed = (await two.api("GET", "tools", headers=who, session_id=sid)).json["tools"]
+            offered.append({tool["name"] for tool in listed})
+        assert offered[0] == {"list_recalls"}
+        assert offered[1] > {"list_recalls"}
         listed = await two.named(BEN, "profiles")
         assert (listed["house"]["own"], listed["house"]["description"]) == (False, "Of the house.")
         await two.ok(ANN, "DELETE", "profiles/house")
