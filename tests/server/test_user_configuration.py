@@ -357,6 +357,9 @@ class TestMcp:
         await two.ok(ANN, "PUT", "mcp/all", {"url": mcp_url})
         assert "all__shout" in await two.tools(ANN, of_ann)
         assert await two.tools(BEN, of_ben) == {}
+        for who, sid, listed in ((ANN, of_ann, True), (BEN, of_ben, False)):
+            tools = (await two.api("GET", "tools", headers=who, session_id=sid)).json["tools"]
+            assert ("mcp:all" in {tool["source"] for tool in tools}) is listed
         assert (await two.ok(BEN, "GET", "mcp"))["mcp"] == []
         assert (await two.call(BEN, "POST", "mcp/all/restart")).status == 404
         await two.ok(BEN, "PUT", "mcp/all", {"url": mcp_url})
