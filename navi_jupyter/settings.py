@@ -119,6 +119,7 @@ class Settings:
     hub_service_url: str = ""  # of the service of the JupyterHub that everything is sent to; empty: this server itself
     mcp_server: bool = True  # whether programs of users reach this server by MCP
     mcp_config: str = ""  # a file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none
+    mcp_allow_private: bool = False
     notify_allow_private: bool = False
     kernel_user: str = "local"
     garbage_collection: str = "tuned"  # or ``untouched``: see ``server.process.garbage_collection``

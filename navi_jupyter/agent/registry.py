@@ -15,8 +15,10 @@ from ..errors import InvalidRequest
 from ..log_setup import get_logger
 from ..model.runs import Effect, Permission
 from ..ports.agent import ToolContext
+from ..ports.user_configuration import UserConfiguration
 from .profiles.context_providers import RunContexts
-from .profiles.files import FOLDER, ProfileBook
+from .profiles.files import FOLDER, ProfileBook, Profiles
+from .profiles.user_profiles import UserProfiles
 from .tools.base import ListedSource, Tool, ToolNote, ToolSource
 from .tools.builtin import BuiltinTools
 from .tools.entry_points import PackageTools
@@ -27,13 +29,19 @@ log = get_logger("agent")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentParts:
-    """What the composition root builds once and every backend shares."""
+    """What the composition root builds once and every backend shares; :meth:`of` a run, what that run works with."""
 
-    profiles: ProfileBook
+    profiles: Profiles
     permissions: ToolPermissions
     contexts: RunContexts
     # Where tools come from; of two tools with one name, that of the earlier source counts.
     sources: Sequence[ToolSource] = ()
+
+    def of(self, configuration: UserConfiguration) -> AgentParts:
+        """The parts with the profiles that one user can choose from."""
+        if not configuration.profiles or isinstance(self.profiles, UserProfiles):
+            return self
+        return replace(self, profiles=UserProfiles(self.profiles, configuration))
 
     async def tools(self, chain: Chain, context: ToolContext) -> list[Tool]:
         """The tools that an agent bound by these profiles can call, each name once.
@@ -69,7 +77,8 @@ class AgentParts:
         an agent gives none that it could not be given.
         """
         names_of_profiles = dict.fromkeys((context.session.profile, *context.profiles))
-        chain, notes = [self.profiles.get(name) for name in names_of_profiles], await self.known(context)
+        profiles = self.of(context.configuration).profiles
+        chain, notes = [profiles.get(name) for name in names_of_profiles], await self.known(context)
         judge = self.permissions.judge
         for name in names:
             kind, _, rest = name.partition(":")
@@ -125,7 +134,7 @@ def default_parts(
 
 async def _notes_from(source: ToolSource, context: ToolContext | None) -> Sequence[ToolNote]:
     if isinstance(source, ListedSource):
-        return await source.known()
+        return await source.known(context)
     tools = () if context is None else await _tools_from(source, context)
     return [ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools]
 

@@ -23,7 +23,7 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .address_policy import resolve, why_refused
+from ..input.address_policy import resolve, why_refused
 from .apprise_sender import CERTIFICATES, SCHEMES
 
 ALONE = 60.0  # Seconds after which it ends by itself, in case the server was killed. Longer than the server waits.

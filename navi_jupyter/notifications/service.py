@@ -23,7 +23,8 @@ from ..ports.recalls import Claimed, RecallStore
 from .apprise_sender import MessageSender, SendResult
 from .messages import digest, message_about, test_message
 from .quiet_hours import FIRST_RETRY, HOUR, MAX_ATTEMPTS, QuietHours, free_at, quiet_until, read_quiet, retry_after
-from .targets import BROWSER, EVENT_KINDS, Target, TargetFiles, Targets
+from .targets import BROWSER, Target, TargetFiles, Targets
+from .user_targets import UserTargets, of_all
 from .webhook_body import encoded, event_of, test_event
 from .webhook_sender import WebhookSender
 
@@ -82,10 +83,13 @@ class NotificationService:
         clock: Clock,
         base_url: Callable[[], str | None] = lambda: None,
         webhooks: WebhookSender | None = None,
+        own: UserTargets | None = None,
     ) -> None:
+        """``own``: the targets that users have of their own; None: those of files alone."""
         self._ledger = ledger
         self._notices = notices
         self._files = files
+        self._own = own
         self._send = send
         self._webhooks = webhooks or WebhookSender()
         self._clock = clock
@@ -147,15 +151,15 @@ class NotificationService:
         due = await self._notices.next_due()
         if due is None or due > now:
             return
-        targets = await asyncio.to_thread(self._files.read)
         by = new_id("take")
         taken = await self._notices.take(by=by, now=now, until=now + TAKEN, limit=BATCH)
         groups: defaultdict[tuple[str, str], list[Notice]] = defaultdict(list)
         for notice in taken:
             groups[notice.owner, notice.target].append(notice)
+        targets = {owner: await self.targets(owner) for owner in {owner for owner, _ in groups}}
         # No TaskGroup: when recording fails for one target, the results of the others' messages must still be recorded.
         deliveries = (
-            self._deliver_to_target(_Batch(by=by, owner=owner, target=target, targets=targets), notices)
+            self._deliver_to_target(_Batch(by=by, owner=owner, target=target, targets=targets[owner]), notices)
             for (owner, target), notices in groups.items()
         )
         for error in filter(None, await asyncio.gather(*deliveries, return_exceptions=True)):
@@ -164,12 +168,12 @@ class NotificationService:
 
     async def _expand_ended(self, up_to: int) -> None:
         """Store a notice of each firing and run that is over for each webhook that wants its kind."""
-        targets = await asyncio.to_thread(self._files.read)
-        wanted = {kind: targets.wanting(kind) for kind in EVENT_KINDS}
-        more = True
-        while more and not self._stopping:
+        wanted = of_all(await asyncio.to_thread(self._files.read))
+        own = self._own.wanting if self._own is not None else lambda _: {}
+        ended = BATCH
+        while ended == BATCH and not self._stopping:
             now = self._clock.now()
-            more = await self._notices.add_ended(wanted, up_to=up_to, now=now, limit=BATCH, most=WAITING) == BATCH
+            ended = await self._notices.add_ended(wanted, own=own, up_to=up_to, now=now, limit=BATCH, most=WAITING)
 
     async def _expand(self) -> None:
         """Store a notice for each target of each firing marked for delivery."""
@@ -296,13 +300,14 @@ class NotificationService:
         content = message_about(group[0], base=base) if len(group) == 1 else digest(group, base=base)
         return await asyncio.to_thread(self._send, target.url, title=content.title, body=content.body)
 
-    async def targets(self) -> Targets:
-        """What is configured now."""
-        return await asyncio.to_thread(self._files.read)
+    async def targets(self, owner: str) -> Targets:
+        """What is configured now for a user."""
+        files = await asyncio.to_thread(self._files.read)
+        return files if self._own is None else await self._own.over(files, owner)
 
-    async def names(self) -> Sequence[str]:
-        """The names that a recall may use, in lower case: all configured targets, also those with a mistake."""
-        return sorted({BROWSER, *(await self.targets()).targets})
+    async def names(self, owner: str) -> Sequence[str]:
+        """The names that a user's recall may use, in lower case: all configured targets, also those with a mistake."""
+        return sorted({BROWSER, *(await self.targets(owner)).targets})
 
     async def states(self, owner: str) -> Sequence[TargetState]:
         """All targets, with those that notices were sent to and that are not configured any more."""
@@ -310,12 +315,12 @@ class NotificationService:
         gone = {name: Target(name=name, source="", wrong="it is not configured") for name in records}
         return [
             TargetState(target=target, record=records.get(name, TargetRecord()))
-            for name, target in sorted({**gone, **(await self.targets()).targets}.items())
+            for name, target in sorted({**gone, **(await self.targets(owner)).targets}.items())
         ]
 
     async def send_test(self, name: str, *, owner: str) -> SendResult:
         """Send a test message now, also in quiet hours. Raises NotFound, LimitReached."""
-        targets = await self.targets()
+        targets = await self.targets(owner)
         target = targets.targets.get(name.lower())
         if target is None:
             raise NotFound(f"There is no notification target {name[:64]}.")

@@ -42,6 +42,7 @@ class Target:
     url: str = field(default="", repr=False)  # empty for a webhook
     webhook: Webhook | None = None
     source: str  # the file, or the environment variable
+    own: bool = False  # whether it is one user's, and for that user alone
     wrong: str | None = None  # why it cannot be used
 
 
@@ -136,11 +137,14 @@ class TargetFiles:
         source = str(document.path)
         variable = f"NAVI_NOTIFY_{name.upper().replace('-', '_')}_SECRET"
         try:
-            if (wrong := _wrong_name(name)) is not None:
+            if (wrong := wrong_name(name)) is not None:
                 raise ValueError(wrong)
             given = entry if "secret" in entry else {**entry, "secret": os.environ.get(variable) or None}
-            return Target(name=name, webhook=_webhook_of(given, self._check_webhook, variable), source=source)
-        except _SettingError as error:
+            webhook = webhook_of(given, self._check_webhook, variable)
+            for one in given["secret"] if isinstance(given["secret"], list) else [given["secret"]]:
+                remember(one.strip().removeprefix("whsec_"))
+            return Target(name=name, webhook=webhook, source=source)
+        except SettingError as error:
             at = document.at("targets", name, error.key) if error.key in entry else document.at("targets", name)
             return Target(
                 name=_shown(name), source=source, wrong=f"{at}: targets.{_shown(name)}.{_shown(error.key)}: {error}"
@@ -149,13 +153,13 @@ class TargetFiles:
             return Target(name=_shown(name), source=source, wrong=f"{where}: {error}")
 
     def _checked(self, name: str, url: str, source: str, where: str) -> Target:
-        wrong = _wrong_name(name) or self._check(url)
+        wrong = wrong_name(name) or self._check(url)
         if wrong is not None:
             return Target(name=_shown(name), source=source, wrong=f"{where}: {wrong}")
         return Target(name=name, url=url.strip(), source=source)
 
 
-class _SettingError(ValueError):
+class SettingError(ValueError):
     """What is wrong with one setting of a target."""
 
     def __init__(self, key: str, message: str) -> None:
@@ -163,36 +167,39 @@ class _SettingError(ValueError):
         self.key = key
 
 
-def _wrong_name(name: str) -> str | None:
+def wrong_name(name: str) -> str | None:
+    """Why a target cannot have this name; None when it can."""
     if _NAME.fullmatch(name) and name.lower() != BROWSER:
         return None
     return f'a name has at most 64 letters, digits, dashes and underscores, and is not "{BROWSER}"'
 
 
-def _webhook_of(entry: Mapping[str, Any], check: Check, variable: str) -> Webhook:
-    """The webhook that a table describes. Raises _SettingError. Its secrets are known as such from now on."""
+def webhook_of(entry: Mapping[str, Any], check: Check, variable: str | None = None) -> Webhook:
+    """The webhook that a table describes; ``variable``: which has its secret where the table has none.
+
+    Raises SettingError.
+    """
     if unknown := sorted(set(entry) - {"webhook", "secret", "events", "content"}):
-        raise _SettingError(unknown[0], "there is no such setting of a webhook")
+        raise SettingError(unknown[0], "there is no such setting of a webhook")
     url = entry["webhook"]
     if not isinstance(url, str) or (why := check(url.strip())) is not None:
-        raise _SettingError("webhook", why if isinstance(url, str) and why else 'must be text like "https://…"')
+        raise SettingError("webhook", why if isinstance(url, str) and why else 'must be text like "https://…"')
     given = entry["secret"] if isinstance(entry["secret"], list) else [entry["secret"]]
     if entry["secret"] is None:
-        raise _SettingError("secret", f"is missing; write it here or set the environment variable {variable}")
+        elsewhere = "" if variable is None else f" or set the environment variable {variable}"
+        raise SettingError("secret", f"is missing; write it here{elsewhere}")
     if not 1 <= len(given) <= MAX_SECRETS or not all(isinstance(one, str) for one in given):
-        raise _SettingError("secret", f"must be text, or a list of at most {MAX_SECRETS}")
+        raise SettingError("secret", f"must be text, or a list of at most {MAX_SECRETS}")
     try:
         secrets = tuple(read_secret(one) for one in given)
     except ValueError as error:
-        raise _SettingError("secret", str(error)) from None
-    for one in given:
-        remember(one.strip().removeprefix("whsec_"))
+        raise SettingError("secret", str(error)) from None
     events = entry.get("events", [])
     if not isinstance(events, list) or not all(isinstance(one, str) and one in EVENT_KINDS for one in events):
-        raise _SettingError("events", f"must be a list with some of {', '.join(EVENT_KINDS)}")
+        raise SettingError("events", f"must be a list with some of {', '.join(EVENT_KINDS)}")
     content = entry.get("content", True)
     if not isinstance(content, bool):
-        raise _SettingError("content", "must be true or false")
+        raise SettingError("content", "must be true or false")
     return Webhook(url=url.strip(), secrets=secrets, events=frozenset(events), content=content)
 
 

@@ -23,7 +23,7 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from .address_policy import resolve, why_refused
+from ..input.address_policy import resolve, why_refused
 from .apprise_sender import MAX_URL, STOPPED, SendResult
 
 DEADLINE = 15.0  # seconds from the look-up of the host to the last header of the answer

@@ -1,7 +1,6 @@
 """One run in progress: the agent's loop drained into the log.
 
-The task that works never writes its own end: the session's owner looks at the finished task and records what became of
-it.
+The task that works never writes its own end: the session's owner looks at the finished task and records it.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from ..model.runs import Interrupt
 from ..model.sessions import Failure, OriginKind, Run, RunStatus
 from ..ports.agent import AgentLoop, PromptPage, ToolContext, Turn, TurnResult, tool_call, tool_context
 from ..ports.transactions import SessionTx
+from ..ports.user_configuration import UserConfiguration
 from ..text import plain_number
 from .dependencies import SessionDependencies
 from .event_writer import EventWriter
@@ -66,8 +66,7 @@ class ActiveRun:
                 run.emit(event)
 
         self._context = replace(context, emit=emit, ask=ask, steering=steering)
-        self._loop = loop
-        self._event_writer = event_writer
+        self._loop, self._event_writer = loop, event_writer
         self._scrubber = EventRedactor()
         self._result: TurnResult | None = None
         self._seconds = 0.0  # the limit of its time
@@ -202,8 +201,8 @@ class ActiveRun:
             case None:
                 failure = Failure(code="internal_error", message="The backend ended without a result.")
             case TimeoutError():
-                seconds = plain_number(self._seconds)
-                failure = Failure(code="timed_out", message=f"The run took longer than {seconds} seconds.")
+                message = f"The run took longer than {plain_number(self._seconds)} seconds."
+                failure = Failure(code="timed_out", message=message)
                 return Ending(RunStatus.TIMED_OUT, failure)
             case RunFailed():
                 failure = Failure(code=error.run_code, message=error.message)
@@ -230,7 +229,7 @@ async def launch(
     ``joined`` is called with the queued runs whose prompts it has taken, ``withdrawn`` with the id of a question that
     is not wanted any more.
     """
-    turn, user_id = await _turn(shared, run)
+    turn, user_id, own = await _turn(shared, run)
     time_limit = PausableTimeout(turn.limits.run_timeout)
 
     def note_joined(drafts: Sequence[Draft], run_ids: Sequence[str]) -> None:
@@ -240,7 +239,7 @@ async def launch(
     active = ActiveRun(
         run,
         context=replace(
-            shared.tool_context(turn.session, user_id=user_id, run_id=run.id, origin=run.origin),
+            shared.tool_context(turn.session, user_id=user_id, run_id=run.id, origin=run.origin, configuration=own),
             record_effect=RunEffects(shared, run, noted=lambda draft: this.note([draft])),
             page=PromptPage(shown=turn.shown),
         ),
@@ -365,8 +364,8 @@ class RunEffects:
         shared.trust.require()
 
 
-async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
-    """The input of the agent loop, and the user who asked."""
+async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str, UserConfiguration]:
+    """The input of the agent loop, the user who asked, and what this user has configured."""
     found = await shared.store.beginning(run.id)
     if (session := found.session) is None:
         raise SessionNotFound(f"There is no session {run.session_id}.")
@@ -374,7 +373,8 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
         session = session.but(timezone=run.timezone)
     paused = await shared.store.paused(run.id) if found.paused else None
     job, limits = await shared.job_of(run) if found.job else (None, shared.settings.limits)
-    wanted = shared.limits_of_profile(session.profile)
+    own = await shared.configuration_of(found.user_id)
+    wanted = shared.limits_of_profile(session.profile, own)
     turn = Turn(
         session=session,
         run_id=run.id,
@@ -392,7 +392,7 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
         answers=() if paused is None else paused.interrupts,
         shown=await shared.store.shown(run.id) if found.shown else None,
     )
-    return turn, found.user_id
+    return turn, found.user_id, own
 
 
 async def _fold(shared: SessionDependencies, run: Run) -> TranscriptBuilder:

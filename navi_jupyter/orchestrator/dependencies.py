@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from ..log_setup import get_logger
@@ -25,6 +25,7 @@ from ..ports.jupyter import JupyterAccess
 from ..ports.recalls import RunEnded
 from ..ports.stop import StopSignal
 from ..ports.store import SessionStore
+from ..ports.user_configuration import UserConfiguration
 from ..settings import Limits, Settings
 from .event_writer import EventWriter
 from .interrupts import PendingInterrupts
@@ -68,15 +69,20 @@ class SessionDependencies:
     run_started: RunEnded  # called with each run that had waited in its session's queue and begins here
     run_ended: RunEnded
     followed: Callable[[str], bool]  # whether a view of a session is open through this server
-    limits_of_profile: Callable[[str], RunLimits]  # raises InvalidRequest for a profile that cannot be used
+    limits_of_profile: Callable[[str, UserConfiguration], RunLimits]
+    """Raises InvalidRequest for a profile that cannot be used."""
+    configuration_of: Callable[[str], Awaitable[UserConfiguration]]  # what a user has configured, by the user
 
-    def tool_context(self, session: Session, *, user_id: str, run_id: str, origin: Origin) -> ToolContext:
+    def tool_context(
+        self, session: Session, *, user_id: str, run_id: str, origin: Origin, configuration: UserConfiguration
+    ) -> ToolContext:
         """What the tools of a run work with; ``emit``, ``ask``, ``steering`` and ``record_effect`` are the run's."""
         return ToolContext(
             user_id=user_id,
             session=session,
             run_id=run_id,
             origin=origin,
+            configuration=configuration,
             stop=StopSignal(),
             require_lease=self.trust.require,
             recalls=self.recalls,

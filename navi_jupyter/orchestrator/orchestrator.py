@@ -23,6 +23,7 @@ from ..model.sessions import SYSTEM, USER, Origin, Run, Session
 from ..ports.agent import AgentLoop, ToolContext
 from ..ports.recalls import RunEnded, SessionRecalls
 from ..ports.store import SessionStore
+from ..ports.user_configuration import NOTHING_CONFIGURED, UserConfiguration
 from ..settings import Settings
 from .dependencies import IDLE_AFTER, MAX_QUEUED_PROMPTS, SessionDependencies, ToolServices
 from .event_log import EventLog
@@ -55,9 +56,14 @@ class Stats:
     lease_age: float  # seconds since the lease of this server was renewed
 
 
-def _no_limits(profile: str) -> RunLimits:  # noqa: ARG001
+def _no_limits(profile: str, configuration: UserConfiguration) -> RunLimits:  # noqa: ARG001
     """Profiles have no limits of their own."""
     return RunLimits()
+
+
+async def _nothing_configured(owner: str) -> UserConfiguration:  # noqa: ARG001
+    """Users have nothing of their own."""
+    return NOTHING_CONFIGURED
 
 
 async def _ignore_run(run: Run) -> None:
@@ -76,14 +82,16 @@ class Orchestrator:
         idle_after: float = IDLE_AFTER,
         max_queued_prompts: int = MAX_QUEUED_PROMPTS,
         check_model: Callable[[str], object] = accept_any,
-        check_profile: Callable[[str], object] = accept_any,
-        model_of_profile: Callable[[str], str | None] = no_model,
+        check_profile: Callable[[str, UserConfiguration], object] = accept_any,
+        model_of_profile: Callable[[str, UserConfiguration], str | None] = no_model,
         model_of_owner: Callable[[str], Awaitable[str]] | None = None,
-        limits_of_profile: Callable[[str], RunLimits] = _no_limits,
+        limits_of_profile: Callable[[str, UserConfiguration], RunLimits] = _no_limits,
+        configuration_of: Callable[[str], Awaitable[UserConfiguration]] = _nothing_configured,
         tool_services: ToolServices | None = None,
         lease_renewed: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """``model_of_owner``: the model of new sessions; None: the default one.
+        """``model_of_owner``: the model of new sessions; None: the default one. ``configuration_of``: what a user has
+        configured; read at the beginning of each of the user's runs, from whatever server it was changed.
 
         ``lease_renewed``: called with the time (``boot_time``) until which this server may act."""
         self.server = this_server()
@@ -95,6 +103,7 @@ class Orchestrator:
             check_profile=check_profile,
             model_of_profile=model_of_profile,
             model_of_owner=model_of_owner,
+            configuration_of=configuration_of,
         )
         self.log = EventLog(store, ring_events=self.settings.replay_buffer_size)
         self._store = store
@@ -103,6 +112,7 @@ class Orchestrator:
         self._max_queued_prompts = max_queued_prompts
         self._check_model = check_model
         self._limits_of_profile = limits_of_profile
+        self.configuration_of = configuration_of
         self._tool_services = tool_services or ToolServices()
         self._interrupts = PendingInterrupts()
         self._event_writer = EventWriter(store, self.server.id)
@@ -176,6 +186,7 @@ class Orchestrator:
             run_ended=self._run_ended,
             followed=self.log.is_followed,
             limits_of_profile=self._limits_of_profile,
+            configuration_of=self.configuration_of,
         )
         if len(known) - len(gone) > 1:
             # One of them may have been alone until now, and look for commits of others less often.
@@ -229,11 +240,12 @@ class Orchestrator:
             lease_age=self.trust.age,
         )
 
-    def context_of(self, session: Session) -> ToolContext:
+    async def context_of(self, session: Session) -> ToolContext:
         """A tool context without a run, for listing a session's tools. Raises NotReady."""
         if self._shared is None:
             raise NotReady("Navi is stopping with this server.")
-        return self._shared.tool_context(session, user_id=session.owner, run_id="", origin=USER)
+        shared, own = self._shared, await self.configuration_of(session.owner)
+        return shared.tool_context(session, user_id=session.owner, run_id="", origin=USER, configuration=own)
 
     async def delete_session(self, session_id: str, *, owner: str, forever: bool = False) -> None:
         """Stop its run, end its followers, cancel its recalls. It can be restored for some days, unless ``forever``.
@@ -278,10 +290,14 @@ class Orchestrator:
         self._actor(session_id).put(Submitted(command, user_id, origin, accepted, tuple(attachments)))
         return await accepted
 
-    async def emit_to_followers(self, event: Event) -> None:
-        """Append an event that belongs to no run to the log of every session that is followed here now."""
+    async def emit_to_followers(self, event: Event, *, owner: str | None = None) -> None:
+        """Append an event that belongs to no run to the log of every session that is followed here now; with
+        ``owner`` of those that are this user's."""
         draft = Draft(event, run_id=None, origin=SYSTEM, at=now())
-        batches = {session_id: [draft] for session_id in self.log.followed()}
+        followed = self.log.followed()
+        if owner is not None:
+            followed = [one.id for one in await self._store.sessions_of(followed) if one.owner == owner]
+        batches = {session_id: [draft] for session_id in followed}
         if batches:
             await self._store.write(lambda tx: tx.append_all(batches))
 

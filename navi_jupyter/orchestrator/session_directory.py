@@ -22,6 +22,7 @@ from ..ports.agent import Message
 from ..ports.jupyter import NO_CELL, NotebookLink, NotebookMark
 from ..ports.store import SessionStore
 from ..ports.transactions import QueuedPrompt, SessionTx
+from ..ports.user_configuration import NOTHING_CONFIGURED, UserConfiguration
 from ..settings import Settings
 from .snapshot import TranscriptHistory
 
@@ -42,11 +43,11 @@ class SessionView:
     agent_offer: AgentOffer | None
 
 
-def accept_any(name: str) -> None:
+def accept_any(name: str, configuration: UserConfiguration = NOTHING_CONFIGURED) -> None:
     """Accepts every model or profile: the run itself fails with the reason."""
 
 
-def no_model(profile: str) -> str | None:  # noqa: ARG001
+def no_model(profile: str, configuration: UserConfiguration) -> str | None:  # noqa: ARG001
     """Profiles name no models."""
     return None
 
@@ -58,9 +59,10 @@ class SessionDirectory:
         settings: Settings,
         *,
         check_model: Callable[[str], object] = accept_any,
-        check_profile: Callable[[str], object] = accept_any,
-        model_of_profile: Callable[[str], str | None] = no_model,
+        check_profile: Callable[[str, UserConfiguration], object] = accept_any,
+        model_of_profile: Callable[[str, UserConfiguration], str | None] = no_model,
         model_of_owner: Callable[[str], Awaitable[str]] | None = None,
+        configuration_of: Callable[[str], Awaitable[UserConfiguration]] | None = None,
     ) -> None:
         """``model_of_owner``: the model of a user's new sessions whose profile names none; None: the default one."""
         self.history = TranscriptHistory(store)
@@ -70,12 +72,14 @@ class SessionDirectory:
         self._check_profile = check_profile
         self._model_of_profile = model_of_profile
         self._model_of_owner = model_of_owner
+        self._configuration_of = configuration_of
 
     async def create(self, request: SessionCreate, *, owner: str, session_id: str | None = None) -> Session:
         """A new session. ``session_id``: one that only this owner can have made; where there is such a session already,
         that one is returned, and SessionNotFound is raised for one that was deleted. Raises LimitReached,
         InvalidRequest."""
-        self._check(request)
+        configuration = NOTHING_CONFIGURED if self._configuration_of is None else await self._configuration_of(owner)
+        self._check(request, configuration)
         at = now()
         profile = request.profile or self._settings.default_profile
         session = Session(
@@ -83,7 +87,7 @@ class SessionDirectory:
             owner=owner,
             title=request.title or default_title(request),
             profile=profile,
-            model=request.model or self._model_of_profile(profile) or await self._usual_model(owner),
+            model=request.model or self._model_of_profile(profile, configuration) or await self._usual_model(owner),
             notebook_path=request.notebook_path,
             kernel_id=request.kernel_id,
             timezone=request.timezone or "UTC",
@@ -117,7 +121,10 @@ class SessionDirectory:
     async def change(self, session_id: str, patch: SessionPatch, *, owner: str) -> Session:
         """Change the fields that the patch has; followers read of it. Raises SessionNotFound, InvalidRequest."""
         before = await self.owned(session_id, owner)
-        self._check(patch)
+        configuration = NOTHING_CONFIGURED
+        if patch.profile is not None and self._configuration_of is not None:
+            configuration = await self._configuration_of(owner)
+        self._check(patch, configuration)
         changes = patch.model_dump(exclude_unset=True)
         for name in _NEVER_NULL:
             if name in changes and changes[name] is None:
@@ -208,11 +215,11 @@ class SessionDirectory:
     async def _usual_model(self, owner: str) -> str:
         return self._settings.default_model if self._model_of_owner is None else await self._model_of_owner(owner)
 
-    def _check(self, request: SessionCreate) -> None:
+    def _check(self, request: SessionCreate, configuration: UserConfiguration) -> None:
         if request.model is not None:
             self._check_model(request.model)
         if request.profile is not None:
-            self._check_profile(request.profile)
+            self._check_profile(request.profile, configuration)
         if request.timezone is not None and find_zone(request.timezone) is None:
             message = f"timezone: {request.timezone!r} is not a known time zone; use a name like Europe/Berlin"
             raise InvalidRequest(message, field="timezone")

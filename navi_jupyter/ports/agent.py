@@ -19,6 +19,7 @@ from .edits import NotebookEdits
 from .jobs import JobResults, NotebookJobs
 from .jupyter import JupyterAccess
 from .stop import StopSignal, stop_reached
+from .user_configuration import NOTHING_CONFIGURED, UserConfiguration
 
 NO_JUPYTER = JupyterAccess()
 
@@ -130,6 +131,7 @@ class ToolContext:
     foreign: bool = False
     """Whether the conversation that the model reads has foreign text in it, as of the last look: what neither the user
     wrote to Navi nor Navi itself (files, notebooks, outputs, pages, results of other programs)."""
+    configuration: UserConfiguration = NOTHING_CONFIGURED  # the user's own, as of the beginning of the run
     jupyter: JupyterAccess = NO_JUPYTER
     page: PromptPage = field(default_factory=PromptPage)
     memory: Memory | None = None
@@ -216,8 +218,7 @@ class PastTurn:
     status: RunStatus
     prompt: str
     messages: tuple[Message, ...]
-    conversation: bytes | None
-    """The ``conversation`` of its :class:`TurnResult`; None when it never got there (stopped, failed, killed)."""
+    conversation: bytes | None  # of its :class:`TurnResult`; None when it never got there (stopped, failed, killed)
     attachments: tuple[Attachment, ...] = ()  # what came with its prompts
     from_page: bool = False  # whether a page sent what it showed with one of its prompts
 
@@ -273,8 +274,7 @@ class TurnResult:
     usage: Usage = field(default_factory=Usage)  # of the whole run so far, what went before a pause included
     failure: Failure | None = None
     """Set when the turn ended by a limit (``max_iterations``): the run fails with it, the conversation is kept."""
-    notice: AnswerNotice | None = None
-    """Set when the answer is not what it should be: cut, filtered, empty."""
+    notice: AnswerNotice | None = None  # set when the answer is not what it should be: cut, filtered, empty
 
 
 class AgentLoop(Protocol):

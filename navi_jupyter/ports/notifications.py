@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -45,6 +45,8 @@ class Notice:
 
 EventKind = Literal["firing", "run"]
 """What webhooks can get without being named by a recall."""
+Wanted = Mapping[EventKind, Sequence[str]]
+"""The targets that get every event of a kind."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,10 +70,21 @@ class NoticeStore(Protocol):
         """The number of the last thing that has ended and that :meth:`add_ended` has not looked at; None: nothing."""
 
     async def add_ended(
-        self, wanted: Mapping[EventKind, Sequence[str]], *, up_to: int, now: datetime, limit: int, most: int
+        self,
+        wanted: Wanted,
+        *,
+        own: Callable[[Mapping[str, str]], Wanted],
+        up_to: int,
+        now: datetime,
+        limit: int,
+        most: int,
     ) -> int:
         """Make notices, due now, of what has ended, for the targets that want its kind; how many had ended, at most
-        ``limit``. One that would be more than the ``most`` that may wait for its target is recorded as failed."""
+        ``limit``. One that would be more than the ``most`` that may wait for its target is recorded as failed.
+
+        ``wanted`` are the targets of all users, ``own`` those of one, by the user's own entries (name -> JSON): they
+        get what is this user's, and those of all with the name of an entry get nothing of this user's.
+        """
 
     async def settle(self, firing_ids: Iterable[str]) -> Sequence[tuple[str, str | None]]:
         """Those of the firings whose notices are all final, each with the error of a target that failed."""

@@ -135,7 +135,8 @@ class BulkChanges:
         """
         now = self._clock.now()
         entries = await asyncio.to_thread(read_recalls, text, session_id=session_id)
-        known = await self._mutations.known_targets(name for entry in entries for name in entry.request.policy.notify)
+        notify = (name for entry in entries for name in entry.request.policy.notify)
+        known = await self._mutations.known_targets(notify, owner)
         for entry in entries:
             await self._check(entry, owner)
         zones = await self._zones({entry.request.session_id for entry in entries}, owner)

@@ -68,7 +68,7 @@ class Mutations:
         changed: Callable[[], None],
         whens_changed: Callable[[], None],
         why_not_watched: Callable[[When], str | None],
-        targets: Callable[[], Awaitable[Sequence[str]]] | None,
+        targets: Callable[[str], Awaitable[Sequence[str]]] | None,
         leave_check: LeaveCheck | None,
         job_check: JobCheck | None,
     ) -> None:
@@ -126,10 +126,10 @@ class Mutations:
         await tx.add_recalls(states)
         await append_notices(tx, [(state, [RecallNotice(action="created")]) for state in states], now)
 
-    async def known_targets(self, notify: Iterable[str]) -> Sequence[str] | None:
+    async def known_targets(self, notify: Iterable[str], owner: str) -> Sequence[str] | None:
         """What :func:`check_targets` compares with; None where nothing is to be compared. Before a transaction: it
         reads files."""
-        return await self._targets() if self._targets is not None and any(notify) else None
+        return await self._targets(owner) if self._targets is not None and any(notify) else None
 
     async def check_leave(
         self,

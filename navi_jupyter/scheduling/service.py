@@ -131,13 +131,13 @@ class RecallService:
         changed: Callable[[], None] = no_callback,
         whens_changed: Callable[[], None] = no_callback,
         why_not_watched: Callable[[When], str | None] = lambda _: None,
-        targets: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        targets: Callable[[str], Awaitable[Sequence[str]]] | None = None,
         leave_check: LeaveCheck | None = None,
         job_check: JobCheck | None = None,
     ) -> None:
         """``changed``: called after each change, so that the scheduler looks again. ``whens_changed``: called when
         what is to be watched may have changed. Neither blocks. ``why_not_watched``: why an event can never be noticed
-        here, if so. ``targets``: names that ``policy.notify`` may have, in small letters; None: any.
+        here, if so. ``targets``: by owner, names that ``policy.notify`` may have, in small letters; None: any.
         ``leave_check``: None lets any leave through. ``job_check``: None lets no notebook job through.
         """
         self._store = store
@@ -192,7 +192,7 @@ class RecallService:
         ``code``: one of the agent may wait for an expression or execute a notebook, which are code.
         """
         await load_cron_reader([request.schedule])
-        check_targets(request.policy.notify, await self._mutations.known_targets(request.policy.notify))
+        check_targets(request.policy.notify, await self._mutations.known_targets(request.policy.notify, owner))
         await self._mutations.check_leave(request.allow, session_id=request.session_id, owner=owner)
         await self._mutations.check_job(request.run, session_id=request.session_id, owner=owner)
         now = self._clock.now()
@@ -224,7 +224,7 @@ class RecallService:
         if patch.schedule is not None or patch.policy is not None:
             await load_cron_reader([patch.schedule])
         notify = patch.policy.notify if patch.policy else ()
-        known = await self._mutations.known_targets(notify)
+        known = await self._mutations.known_targets(notify, owner)
         await self._check_leave(recall_id, patch.allow or (), owner)
         await self._check_job(recall_id, patch.run, owner)
         now = self._clock.now()
@@ -254,7 +254,7 @@ class RecallService:
         """
         await load_cron_reader([patch.schedule])
         notify = patch.policy.notify if patch.policy else ()
-        known = await self._mutations.known_targets(notify)
+        known = await self._mutations.known_targets(notify, owner)
         await self._check_leave(recall_id, patch.allow or (), owner)
         await self._check_job(recall_id, patch.run, owner)
         now = self._clock.now()

@@ -246,6 +246,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     mcp_config = _Text(
         "", help="A JSON file with `mcpServers` that goes before `navi/mcp.json` in Jupyter's configuration path."
     )
+    mcp_allow_private = _Flag(
+        False,
+        help="Whether the MCP servers that users configure for themselves may be reached by http:// and at private and "
+        "local addresses. Those of files always may.",
+    )
     notify_allow_private = _Flag(
         False,
         help="Whether notifications may go to private and local addresses, and to every service that Apprise knows.",

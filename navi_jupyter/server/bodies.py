@@ -40,6 +40,14 @@ def parse(name: str, text: bytes | str) -> Any:
         raise InvalidRequest("The body is not valid JSON.", field="body") from None
 
 
+def valid_name(kind: Any, name: str) -> str:
+    """A name in a path, as values of this type. Raises InvalidRequest."""
+    try:
+        return str(TypeAdapter(kind).validate_python(name))
+    except ValidationError as error:
+        raise InvalidRequest(f"name: {error.errors(include_url=False)[0]['msg']}", field="name") from None
+
+
 def _error_of(error: ValidationError, text: bytes | str) -> NaviError:
     # The first mistake is explained and the others are counted: a client mends one field at a time.
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]

@@ -5,19 +5,20 @@ Nothing is started here. Not responsible for the order of start and stop (``runt
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
 from jupyter_core.paths import jupyter_config_path
 from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from ..agent.mcp.config import ConfigFiles
-from ..agent.mcp.pool import McpPool, McpTools
+from ..agent.mcp.pool import McpPool
+from ..agent.mcp.run_tools import McpTools
+from ..agent.mcp.user_config import StoredServers
+from ..agent.mcp.user_servers import McpServers
 from ..agent.providers.stored_settings import STORED
 from ..agent.registry import AgentParts, default_parts
 from ..agent.router import AgentRouter
@@ -46,6 +47,7 @@ from ..model.sessions import Origin
 from ..notifications.apprise_sender import AppriseSender, why_unusable
 from ..notifications.service import NotificationService
 from ..notifications.targets import TargetFiles
+from ..notifications.user_targets import UserTargets
 from ..notifications.webhook_sender import WebhookSender, why_unusable_address
 from ..orchestrator.dependencies import ToolServices
 from ..orchestrator.orchestrator import Orchestrator
@@ -63,12 +65,10 @@ from ..store.engines import open_with_blobs
 from ..store.memory import FactStore, PreferenceStore
 from ..store.notebooks.edits import NotebookEditStore
 from ..store.notices import ResultStore, StoredNotices
+from ..store.user_configuration import UserConfigurationStore
 from ..telemetry.spans import traced
 from ..triggers.watcher import Watcher
-from .identity import connection_file
-
-if TYPE_CHECKING:
-    from jupyter_server.serverapp import ServerApp
+from .identity import connection_file, server_address
 
 log = get_logger("server")
 
@@ -83,6 +83,7 @@ class Stores:
     attachments: AttachmentStore
     edits: NotebookEditStore
     results: ResultStore
+    configurations: UserConfigurationStore
 
 
 async def build_store(settings: Settings) -> Stores:
@@ -96,6 +97,7 @@ async def build_store(settings: Settings) -> Stores:
         edits=NotebookEditStore(store),
         attachments=AttachmentStore(store, blobs=blobs, max_bytes=largest, max_bytes_per_user=most),
         results=ResultStore(store),
+        configurations=UserConfigurationStore(store),
     )
 
 
@@ -203,7 +205,7 @@ class Workspace:
             await self._kernels.close()
 
 
-def build_agent(settings: Settings, mcp: McpPool, kernel_tools: KernelTools) -> AgentParts:
+def build_agent(settings: Settings, mcp: McpServers, kernel_tools: KernelTools) -> AgentParts:
     """Profiles, tools, permissions and context providers: built in, of packages, of files, of MCP servers."""
     STORED.allow(settings.store_keys)
     # The lambda looks the profiles up when a run asks for tools: they are made by the very call that gets it.
@@ -211,7 +213,7 @@ def build_agent(settings: Settings, mcp: McpPool, kernel_tools: KernelTools) -> 
         config_path=jupyter_config_path(),
         ceiling={pattern: Permission(most) for pattern, most in settings.tool_ceiling.items()},
         check_model=AgentRouter.validate,
-        sources=(kernel_tools, McpTools(mcp, lambda name: parts.profiles.get(name))),
+        sources=(kernel_tools, McpTools(mcp, lambda name, own: parts.of(own).profiles.get(name))),
         packages=settings.package_tools,
     )
     return parts
@@ -221,16 +223,24 @@ def build_mcp(
     settings: Settings,
     jupyter: JupyterServices | None,
     *,
-    on_status: Callable[[Custom], Awaitable[None]],
+    on_status: Callable[[Custom, str | None], Awaitable[None]],
     lease_file: LeaseFile,
-) -> McpPool:
-    """The MCP servers of the configuration files; each starts when a run first needs it."""
-    return McpPool(
+) -> McpServers:
+    """The MCP servers of the configuration files and of users; each starts when a run first needs it.
+
+    ``on_status``: awaited with each change of a status, and the user whose own server it is.
+    """
+
+    def pool_of(owner: str, servers: StoredServers) -> McpPool:
+        return McpPool(servers, on_status=lambda event: on_status(event, owner))
+
+    shared = McpPool(
         ConfigFiles(settings.mcp_config),
         root=Path(jupyter.root_dir) if jupyter else None,
-        on_status=on_status,
+        on_status=lambda event: on_status(event, None),
         lease_file=lease_file,
     )
+    return McpServers(shared, new_pool=pool_of, allow_private=settings.mcp_allow_private)
 
 
 def build_orchestrator(
@@ -258,10 +268,11 @@ def build_orchestrator(
             results=stores.results,
         ),
         check_model=backends.check,
-        check_profile=parts.profiles.get,
-        model_of_profile=parts.profiles.model_of,
+        check_profile=lambda name, own: parts.of(own).profiles.get(name),
+        model_of_profile=lambda name, own: parts.of(own).profiles.model_of(name),
         model_of_owner=model_of_owner,
-        limits_of_profile=parts.profiles.limits_of,
+        limits_of_profile=lambda name, own: parts.of(own).profiles.limits_of(name),
+        configuration_of=stores.configurations.read,
         lease_renewed=workspace.lease_file.write,
     )
 
@@ -347,53 +358,33 @@ def why_not_watched(jupyter: JupyterServices | None) -> Callable[[When], str | N
     return why
 
 
-def build_notifications(settings: Settings, stores: Stores, jupyter: JupyterServices | None) -> NotificationService:
+def _target_checks(settings: Settings) -> dict[str, Any]:
+    """What is wrong with the address of a target, as the administrator allows it: for files, and for users' own."""
+    private = settings.notify_allow_private
+    return {
+        "check": lambda url: why_unusable(url, allow_private=private),
+        "check_webhook": lambda url: why_unusable_address(url, allow_private=private),
+    }
+
+
+def build_user_targets(settings: Settings, stores: Stores) -> UserTargets:
+    """The targets of notifications that users have of their own."""
+    return UserTargets(stores.configurations, **_target_checks(settings))
+
+
+def build_notifications(
+    settings: Settings, stores: Stores, jupyter: JupyterServices | None, own: UserTargets
+) -> NotificationService:
     """What sends notifications, with links to this server where its address is known."""
     allow_private = settings.notify_allow_private
-
-    def check(url: str) -> str | None:
-        return why_unusable(url, allow_private=allow_private)
-
-    def check_webhook(url: str) -> str | None:
-        return why_unusable_address(url, allow_private=allow_private)
-
     serverapp = jupyter.settings.get("serverapp") if jupyter else None
     return NotificationService(
         stores.sessions,
         StoredNotices(stores.sessions),
-        TargetFiles(jupyter_config_path, check=check, check_webhook=check_webhook),
+        TargetFiles(jupyter_config_path, **_target_checks(settings)),
         AppriseSender(allow_private=allow_private),
         clock=SystemClock(),
         base_url=lambda: settings.public_url or (None if serverapp is None else server_address(serverapp)),
         webhooks=WebhookSender(allow_private=allow_private),
+        own=own,
     )
-
-
-_WILDCARDS = ("", "0.0.0.0", "::", "*")  # noqa: S104  compared with, not bound to
-
-
-def server_address(serverapp: ServerApp) -> str | None:
-    """Where users reach this server, with its path and without its token; None when only it can know.
-
-    First what the administrator configured (``custom_display_url``, JupyterHub's public addresses), then what it binds.
-    """
-    own = os.environ.get("JUPYTERHUB_PUBLIC_URL", "")
-    hub = os.environ.get("JUPYTERHUB_PUBLIC_HUB_URL", "")
-    base = str(serverapp.base_url)
-    if serverapp.custom_display_url:
-        return _with_path(str(serverapp.custom_display_url), base)
-    if own:
-        return _with_path(own, base)
-    if hub:
-        return _with_path(hub, base, replace=True)
-    url = str(serverapp.connection_url)
-    parts = urlsplit(url)
-    reachable = parts.scheme in ("http", "https") and (parts.hostname or "") not in _WILDCARDS
-    return url if reachable else None
-
-
-def _with_path(url: str, base: str, *, replace: bool = False) -> str:
-    """An address without credentials and query, its path replaced by ``base`` where it has none or ``replace``."""
-    parts = urlsplit(url)
-    path = base if replace or parts.path in ("", "/") else parts.path
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))

@@ -1,4 +1,5 @@
-"""Whose request it is: the owner behind a Jupyter user, the kernels' own token, and the file that hands it to them.
+"""Whose request it is: the owner behind a Jupyter user, the kernels' own token, and the file that hands it to them;
+and the address at which users reach the server.
 
 The connection file is how a kernel of this server finds the server, whatever the authentication:
 ``<runtime dir>/navi-<pid>.json``, readable by its owner alone, holds ``{"url", "token", "pid", "sock"}``. Only its path
@@ -16,6 +17,7 @@ from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from jupyter_core.paths import jupyter_runtime_dir, secure_write
 from jupyter_server.auth import User
@@ -124,3 +126,33 @@ def remove_connection_file() -> None:
         path.unlink(missing_ok=True)
     if os.environ.get(VARIABLE) == str(path):
         del os.environ[VARIABLE]
+
+
+_WILDCARDS = ("", "0.0.0.0", "::", "*")  # noqa: S104  compared with, not bound to
+
+
+def server_address(serverapp: ServerApp) -> str | None:
+    """Where users reach this server, with its path and without its token; None when only it can know.
+
+    First what the administrator configured (``custom_display_url``, JupyterHub's public addresses), then what it binds.
+    """
+    own = os.environ.get("JUPYTERHUB_PUBLIC_URL", "")
+    hub = os.environ.get("JUPYTERHUB_PUBLIC_HUB_URL", "")
+    base = str(serverapp.base_url)
+    if serverapp.custom_display_url:
+        return _with_path(str(serverapp.custom_display_url), base)
+    if own:
+        return _with_path(own, base)
+    if hub:
+        return _with_path(hub, base, replace=True)
+    url = str(serverapp.connection_url)
+    parts = urlsplit(url)
+    reachable = parts.scheme in ("http", "https") and (parts.hostname or "") not in _WILDCARDS
+    return url if reachable else None
+
+
+def _with_path(url: str, base: str, *, replace: bool = False) -> str:
+    """An address without credentials and query, its path replaced by ``base`` where it has none or ``replace``."""
+    parts = urlsplit(url)
+    path = base if replace or parts.path in ("", "/") else parts.path
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -29,20 +29,22 @@ from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.notebooks.open_pages import OpenPages
 from ..jupyter.notebooks.undo import RunEdits
 from ..log_setup import get_logger, send_to
-from ..model.sessions import OriginKind, Run
+from ..model.recalls import NotebookJob
+from ..model.sessions import OriginKind, Run, Session
 from ..notifications.service import NotificationService
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.session_directory import SessionLinks
 from ..orchestrator.session_list.service import SessionListService
 from ..orchestrator.session_list.titles import SessionTitles
+from ..ports.agent import ToolContext
 from ..ports.run_tools import RunToolsRegistry
 from ..ports.tracing import Tracing
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallQueries, RecallService
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
-from ..store.read_marks import ReadMarks
 from ..store.session_list.index import SearchIndex
+from ..store.session_list.read_marks import ReadMarks
 from ..telemetry.spans import opened
 from ..triggers.watcher import Watcher
 from .builders import (
@@ -55,6 +57,7 @@ from .builders import (
     build_scheduler,
     build_store,
     build_triggers,
+    build_user_targets,
     why_not_watched,
 )
 from .kernel_scope import KernelScope
@@ -105,7 +108,7 @@ async def runtime(
         mcp = build_mcp(
             settings,
             jupyter,
-            on_status=lambda event: orchestrator.emit_to_followers(event),
+            on_status=lambda event, owner: orchestrator.emit_to_followers(event, owner=owner),
             lease_file=workspace.lease_file,
         )
         stack.push_async_callback(mcp.stop)  # after the runs, whose calls it carries
@@ -189,6 +192,7 @@ async def runtime(
                 backends=backends,
                 choice=choice,
                 mcp=mcp,
+                configurations=stores.configurations,
                 kernel_tools=workspace.kernel_tools,
             ),
             loans=workspace.loans,
@@ -255,6 +259,16 @@ def _build_recalls(
     spans: Tracing,
 ) -> RecallServices:
     """The four parts of recalls. Each wakes another one, so their callbacks look the others up when they are called."""
+
+    async def bounded(session: Session, profiles: Sequence[str]) -> ToolContext:
+        return replace(await orchestrator.context_of(session), profiles=tuple(profiles))
+
+    async def leave_check(session: Session, names: Sequence[str], profiles: Sequence[str]) -> None:
+        await parts.check_leave(names, await bounded(session, profiles))
+
+    async def job_check(job: NotebookJob, session: Session, profiles: Sequence[str]) -> None:
+        await check_job(job, workspace.jobs, parts, await bounded(session, profiles))
+
     service: RecallService = RecallService(
         stores.sessions,
         max_recalls_per_user=settings.max_recalls_per_user,
@@ -262,15 +276,12 @@ def _build_recalls(
         changed=lambda: scheduler.wake(),
         whens_changed=lambda: watcher.changed(),
         why_not_watched=why_not_watched(jupyter),
-        targets=lambda: notifications.names(),
-        leave_check=lambda session, names, profiles: parts.check_leave(
-            names, replace(orchestrator.context_of(session), profiles=tuple(profiles))
-        ),
-        job_check=lambda job, session, profiles: check_job(
-            job, workspace.jobs, parts, replace(orchestrator.context_of(session), profiles=tuple(profiles))
-        ),
+        targets=lambda owner: notifications.names(owner),
+        leave_check=leave_check,
+        job_check=job_check,
     )
-    notifications: NotificationService = build_notifications(settings, stores, jupyter)
+    targets = build_user_targets(settings, stores)
+    notifications: NotificationService = build_notifications(settings, stores, jupyter, targets)
     watcher: Watcher = build_triggers(
         service.occurrences, jupyter, stores=stores, workspace=workspace, server=orchestrator.server
     )
@@ -288,6 +299,7 @@ def _build_recalls(
         scheduler=scheduler,
         watcher=watcher,
         notifications=notifications,
+        targets=targets,
         jobs=workspace.jobs,
         results=stores.results,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..agent.mcp.pool import McpPool
+from ..agent.mcp.user_servers import McpServers
 from ..agent.profiles.prompt_files import PromptBook
 from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
@@ -28,6 +28,7 @@ from ..model.attachments import Attachment, AttachmentRef
 from ..model.runs import Interrupt, Permission
 from ..model.sessions import USER, Session
 from ..notifications.service import NotificationService
+from ..notifications.user_targets import UserTargets
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.session_directory import SessionDirectory
 from ..orchestrator.session_list.service import SessionListService
@@ -35,13 +36,14 @@ from ..ports.jobs import JobResults, NotebookJobs
 from ..ports.jupyter import JupyterAccess
 from ..ports.run_tools import RunToolsRegistry
 from ..ports.tracing import caller_trace
+from ..ports.user_configuration import UserConfigurations
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
 from ..settings import Settings, is_postgres
 from ..store.attachments import AttachmentStore
 from ..store.database import Database
 from ..store.memory import FactStore
-from ..store.read_marks import Marked, ReadMarks
+from ..store.session_list.read_marks import Marked, ReadMarks
 from ..text import IMAGE_TYPES
 from ..triggers.watcher import Watcher
 from .bodies import parse
@@ -249,6 +251,7 @@ class RecallServices:
     scheduler: Scheduler
     watcher: Watcher
     notifications: NotificationService
+    targets: UserTargets
     jobs: NotebookJobs | None
     results: JobResults
 
@@ -268,12 +271,14 @@ class AgentServices:
     parts: AgentParts
     backends: AgentRouter
     choice: ModelChoice
-    mcp: McpPool
+    mcp: McpServers
+    configurations: UserConfigurations
     kernel_tools: KernelTools
 
-    def profiles(self) -> tuple[wire.ProfileInfo, ...]:
+    async def profiles(self, owner: str) -> tuple[wire.ProfileInfo, ...]:
         """For ``GET profiles``."""
-        return tuple(wire.ProfileInfo.model_validate(entry) for entry in self.parts.profiles.describe())
+        profiles = self.parts.of(await self.configurations.read(owner)).profiles
+        return tuple(wire.ProfileInfo.model_validate(entry) for entry in profiles.describe())
 
     async def models(self) -> tuple[wire.ModelInfo, ...]:
         """For ``GET models``: those in use here come first. Servers at known addresses are asked for theirs."""
@@ -298,8 +303,8 @@ class AgentServices:
         permissions = self.parts.permissions
         if session is None:
             return [_tool_info(note, permissions.by_default) for note in await self.parts.known()]
-        profile = self.parts.profiles.get(session.profile)
-        context = self.orchestrator.context_of(session)
+        context = await self.orchestrator.context_of(session)
+        profile = self.parts.of(context.configuration).profiles.get(session.profile)
         return [
             _tool_info(note, lambda tool: permissions.decide(tool, (profile,), context))
             for note in await self.parts.known(context)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from ..model.sessions import RunStatus
 from ..ports.jobs import JobResult
-from ..ports.notifications import EventKind, Held, Notice, TargetRecord
+from ..ports.notifications import EventKind, Held, Notice, TargetRecord, Wanted
 from ..ports.recalls import Claimed
 from .database import Database, Transaction
 from .firings import number_of
@@ -51,6 +51,9 @@ _ADD_ENDED = (
     "INSERT INTO notices (firing_id, run_id, owner, target, due_at, status, error, ended_at) VALUES {rows}"
     " ON CONFLICT DO NOTHING"
 )
+_OWN_TARGETS = f"SELECT owner, name, entry FROM user_entries WHERE kind = 'notify' AND owner {_IN} ORDER BY owner, name"
+_WAITING = "SELECT count(*) AS n FROM notices n INDEXED BY notices_waiting WHERE n.status = 'pending' AND n.target = ?"
+_IS_OWN = "SELECT 1 FROM user_entries u WHERE u.owner = n.owner AND u.kind = 'notify' AND u.name = n.target"
 _RECORDS = (
     "SELECT target, count(*) FILTER (WHERE status = 'pending') AS waiting, count(*) FILTER (WHERE status ="
     " 'sent') AS sent,"
@@ -90,7 +93,14 @@ class StoredNotices:
         return None if row is None else row["number"]
 
     async def add_ended(
-        self, wanted: Mapping[EventKind, Sequence[str]], *, up_to: int, now: datetime, limit: int, most: int
+        self,
+        wanted: Wanted,
+        *,
+        own: Callable[[Mapping[str, str]], Wanted],
+        up_to: int,
+        now: datetime,
+        limit: int,
+        most: int,
     ) -> int:
         async def unit(tx: Transaction) -> int:
             ended = await tx.all(
@@ -98,16 +108,19 @@ class StoredNotices:
                 " ORDER BY number LIMIT ?) RETURNING kind, id",
                 (up_to, limit),
             )
-            for kind, query in (("firing", _OF_FIRINGS), ("run", _OF_RUNS)):
+            kinds: tuple[tuple[EventKind, str], ...] = (("firing", _OF_FIRINGS), ("run", _OF_RUNS))
+            for kind, query in kinds:
                 ids = [row["id"] for row in ended if row["kind"] == kind]
-                targets = wanted.get("run" if kind == "run" else "firing", ())
-                if not ids or not targets:
-                    continue
-                found = await tx.all(query, (json.dumps(ids),))
-                for target in targets:
-                    room = max(0, most - await _waiting(tx, target))
-                    rows = [_ended_row(kind, row, target, now, most, full=n >= room) for n, row in enumerate(found)]
-                    await tx.change_many(_ADD_ENDED, rows)
+                found = await tx.all(query, (json.dumps(ids),)) if ids else []
+                entries = await _own_targets(tx, {row["owner"] for row in found})
+                for target in wanted.get(kind, ()) if found else ():
+                    of_all = [row for row in found if target not in entries.get(row["owner"], ())]
+                    await _add_ended(tx, kind, of_all, target, now, most - await _waiting(tx, target, None), most)
+                for owner, texts in entries.items():
+                    for target in own(texts).get(kind, ()):
+                        mine = [row for row in found if row["owner"] == owner]
+                        room = most - await _waiting(tx, target, owner)
+                        await _add_ended(tx, kind, mine, target, now, room, most)
             return len(ended)
 
         return await self._store.write(unit, durable=True)
@@ -215,9 +228,28 @@ class StoredNotices:
         await self._store.write(unit, durable=True)
 
 
-async def _waiting(tx: Transaction, target: str) -> int:
-    row = await tx.one("SELECT count(*) AS n FROM notices WHERE status = 'pending' AND target = ?", (target,))
+async def _own_targets(tx: Transaction, owners: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The entries of the users' own targets: owner -> name -> JSON."""
+    found: dict[str, dict[str, str]] = {}
+    for row in await tx.all(_OWN_TARGETS, (json.dumps(sorted(owners)),)):
+        found.setdefault(row["owner"], {})[row["name"]] = row["entry"]
+    return found
+
+
+async def _waiting(tx: Transaction, target: str, owner: str | None) -> int:
+    """How many notices wait for a user's own target; with None, for the target of all users with this name."""
+    if owner is None:
+        row = await tx.one(f"{_WAITING} AND NOT EXISTS ({_IS_OWN})", (target,))
+    else:
+        row = await tx.one(f"{_WAITING} AND n.owner = ?", (target, owner))
     return 0 if row is None else int(row["n"])
+
+
+async def _add_ended(
+    tx: Transaction, kind: EventKind, found: Sequence[Row], target: str, now: datetime, room: int, most: int
+) -> None:
+    rows = [_ended_row(kind, row, target, now, most, full=n >= room) for n, row in enumerate(found)]
+    await tx.change_many(_ADD_ENDED, rows)
 
 
 def _ended_row(kind: str, row: Row, target: str, now: datetime, most: int, *, full: bool) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.agent.mcp.pool import McpTools
+from navi_jupyter.agent.mcp.run_tools import McpTools
 from navi_jupyter.agent.run import conversation
 from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.errors import InvalidRequest
@@ -71,7 +71,7 @@ class Servers:
     def __init__(self) -> None:
         self.used: list[str] = []
 
-    async def use(self, admits: Callable[[str], bool], seconds: float) -> list[Any]:
+    async def use(self, own: object, admits: Callable[[str], bool], seconds: float) -> list[Any]:
         self.used += [name for name in ("shop", "mail") if admits(name)]
         return []
 
@@ -80,7 +80,7 @@ async def test_no_mcp_server_is_started_for_a_subagent_that_a_profile_of_its_cha
     session, worker = replace(ASSISTANT, mcp=("shop",)), replace(WORKER, mcp=("*", "!other"))
     lab, pool = Lab(session, worker), Servers()
     book = Book(session, worker)
-    lab.parts = replace(lab.parts, sources=(*lab.parts.sources, McpTools(pool, book.get)))  # type: ignore[arg-type]
+    lab.parts = replace(lab.parts, sources=(*lab.parts.sources, McpTools(pool, lambda name, _: book.get(name))))  # type: ignore[arg-type]
     lab.bench.loop = PydanticAIBackend(lab.parts)
     async with serve(to("worker"), Reply("2"), Reply("1")):
         await lab.go()

@@ -38,6 +38,9 @@ class Book(ProfileBook):
     def get(self, name: str) -> Profile:
         return self._profiles[name]
 
+    def names(self) -> list[str]:
+        return list(self._profiles)
+
     def model_of(self, name: str) -> str | None:
         return self._profiles[name].model
 

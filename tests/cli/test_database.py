@@ -16,6 +16,7 @@ from navi_jupyter.settings import Settings
 from navi_jupyter.store.attachments import AttachmentStore
 from navi_jupyter.store.database import Database
 from navi_jupyter.store.memory import FactStore
+from navi_jupyter.store.postgres.migrations import SCHEMA_VERSION
 from navi_jupyter.store.postgres.store import PostgresStore
 from navi_jupyter.store.session_list.index import SearchIndex
 from navi_jupyter.store.sqlite.store import SqliteStore
@@ -152,7 +153,7 @@ async def test_a_copy_that_cannot_be_made_changes_nothing_and_says_why(
 async def test_the_tables_are_made_and_checked(postgres_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     url = target(postgres_url)
     assert await asyncio.to_thread(navi, "db", "check", url) == 0
-    assert "to 1" in capsys.readouterr().out
+    assert f"to {SCHEMA_VERSION}\n" in capsys.readouterr().out
     assert await asyncio.to_thread(navi, "db", "upgrade", url) == 0
     assert await asyncio.to_thread(navi, "db", "check", url) == 0
     assert "0 sessions" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from navi_jupyter.notifications.address_policy import resolve, why_refused
+from navi_jupyter.input.address_policy import resolve, why_refused
 from navi_jupyter.notifications.sender_process import SendingGuard
 
 REFUSED = {

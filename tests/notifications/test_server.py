@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.server.builders import server_address
+from navi_jupyter.server.identity import server_address
 from tests.conftest import Api
 from tests.support.database import URL, database_url, perform
 from tests.support.receiver import Receiver

@@ -229,11 +229,12 @@ async def test_unknown_ids_are_not_found_on_every_route(api: Api) -> None:
         "attachments": "attachment_not_found",
         "mcp": "not_found",
         "notify": "not_found",
+        "profiles": "not_found",
     }
     for odd in ("unknown", "%00", "a%20b", "%F0%9F%98%80", "..%2F..", "x" * 3000):
         for op in ROUTES.operations:
             kind = op.path.partition("/")[0]
-            if "{" not in op.path or kind not in codes:
+            if "{" not in op.path or kind not in codes or op.method == "PUT":  # which makes what there is not
                 continue
             path = "/".join("{odd}" if part.startswith("{") else part for part in op.path.split("/"))
             answer = await api(op.method, path.format(odd="unknown"), bodies.get(op.body or ""))

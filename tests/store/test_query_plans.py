@@ -32,11 +32,12 @@ from navi_jupyter.store.database import Transaction
 from navi_jupyter.store.memory import FactStore, PreferenceStore
 from navi_jupyter.store.notebooks.edits import NotebookEditStore
 from navi_jupyter.store.notices import ResultStore, StoredNotices
-from navi_jupyter.store.read_marks import ReadMarks
 from navi_jupyter.store.rows import RECALL_COLUMNS
 from navi_jupyter.store.served_owners import ServedOwners
 from navi_jupyter.store.session_list.index import SearchIndex
+from navi_jupyter.store.session_list.read_marks import ReadMarks
 from navi_jupyter.store.sqlite.store import SqliteStore
+from navi_jupyter.store.user_configuration import UserConfigurationStore
 from tests.support.database import on_sqlite
 
 pytestmark = on_sqlite
@@ -128,6 +129,12 @@ def fill(path: Path) -> None:
             "INSERT INTO notices (firing_id, owner, target, status, due_at)"
             f" {count} SELECT 'f' || i, 'u' || i % 9, 't', 'sent', i FROM n"
         )
+        db.execute(
+            "INSERT INTO user_entries (owner, kind, name, entry)"
+            f" {count} SELECT 'u' || i % 9, iif(i % 2, 'notify', 'mcp'), 'n' || i, '{{}}' FROM n"
+        )
+        for kind, name in (("run", "c"), ("firing", "f")):
+            db.execute(f"INSERT INTO ended (kind, id) {count} SELECT '{kind}', '{name}' || i FROM n WHERE i < 9")
 
 
 def values(state: RecallState, firing_state: FiringState) -> dict[str, Any]:
@@ -181,7 +188,9 @@ def values(state: RecallState, firing_state: FiringState) -> dict[str, Any]:
         "copies": (),
         "frames": [("c9", "{}")],
         "claimed": [(Claimed(firing=firing_state, recall=state), ["t"])],
-        "wanted": {"run.completed": ["t"]},
+        "wanted": {"run": ["t"], "firing": ["t"]},
+        "own": lambda _: {"run": ["t"], "firing": ["t"]},
+        "entry": "{}",
         "recall states": [state],
         "firing states": [firing_state],
     }
@@ -274,7 +283,7 @@ async def test_no_statement_reads_a_whole_table_that_grows(
             with suppress(Exception):
                 await store.write(unit)
         makers = (AttachmentStore, FactStore, PreferenceStore, NotebookEditStore, ResultStore, StoredNotices, ReadMarks)
-        for owner in [*(make(store) for make in makers), SearchIndex(store), store]:
+        for owner in [*(make(store) for make in makers), UserConfigurationStore(store), SearchIndex(store), store]:
             for name in methods(type(owner)):
                 before = statements.total()
                 with suppress(Exception):

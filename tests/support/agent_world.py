@@ -30,6 +30,7 @@ from navi_jupyter.ports.agent import (
     Unrun,
 )
 from navi_jupyter.ports.stop import StopSignal
+from navi_jupyter.ports.user_configuration import NOTHING_CONFIGURED
 from navi_jupyter.scheduling.schedules import next_after, resolve
 from navi_jupyter.settings import Limits
 
@@ -247,6 +248,7 @@ class Bench:
         self.desk = MemoryDesk()
         self.library = MemoryLibrary()
         self.stop = StopSignal()
+        self.configuration = NOTHING_CONFIGURED
         self.session = Session(
             id="s_1",
             owner="ada",
@@ -291,6 +293,7 @@ class Bench:
             run_id=run_id,
             origin=origin,
             stop=self.stop,
+            configuration=self.configuration,
             recalls=self.desk,
             library=self.library,
             emit=self.straight.append,

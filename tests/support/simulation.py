@@ -31,7 +31,7 @@ from navi_jupyter.orchestrator.upkeep import maintenance, servers
 from navi_jupyter.scheduling import misfires, outcomes
 from navi_jupyter.scheduling.schedules import next_after
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.store.read_marks import ReadMarks
+from navi_jupyter.store.session_list.read_marks import ReadMarks
 from navi_jupyter.store.sqlite.store import SqliteStore
 from tests.scheduling.model.inline import at_once, open_inline
 from tests.scheduling.model.processes import Process

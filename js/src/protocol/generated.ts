@@ -606,6 +606,17 @@ export interface McpProblem {
   readonly message: string;
 }
 
+/** Body of `PUT mcp/{name}`: a server of `mcpServers` that is reached by a URL. */
+export interface McpServerEntry {
+  readonly url: string;
+  readonly type?: "http" | "streamable-http" | "streamable_http" | "streamableHttp";
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly disabled?: boolean;
+  readonly trust_hints?: boolean;
+  readonly protocol?: "auto" | "legacy";
+  readonly call_timeout?: number;
+}
+
 /** A configured MCP server. */
 export interface McpServerInfo {
   readonly name: string;
@@ -616,6 +627,8 @@ export interface McpServerInfo {
   readonly protocol: string | null;
   readonly tools: number;
   readonly notes: readonly McpToolNote[];
+  readonly own: boolean;
+  readonly host: string | null;
   readonly file: string;
 }
 
@@ -813,6 +826,15 @@ export interface NotebookToRun {
   readonly kernels: readonly NotebookKernel[];
 }
 
+/** Body of `PUT notify/{name}`: `url`, or `webhook` and `secret`, as in `navi/notify.toml`. */
+export interface NotifyEntry {
+  readonly url?: string | null;
+  readonly webhook?: string | null;
+  readonly secret?: string | readonly string[] | null;
+  readonly events?: readonly ("firing" | "run")[];
+  readonly content?: boolean;
+}
+
 /** `GET notify`. */
 export interface NotifyPage {
   readonly notify: readonly NotifyTarget[];
@@ -833,6 +855,7 @@ export interface NotifyTarget {
   readonly name: string;
   readonly service: string | null;
   readonly source: string;
+  readonly own: boolean;
   readonly available: boolean;
   readonly why: string | null;
   readonly waiting: number;
@@ -959,11 +982,32 @@ export interface PreviewRequest {
   readonly client?: Asker | null;
 }
 
+/**
+ * A profile as a file has it. What it leaves out comes from the profile that it extends.
+ *
+ * `more_instructions`, `permissions`, `context` and `limits` add to those of the extended profile.
+ */
+export interface ProfileForm {
+  readonly extends?: string | null;
+  readonly description?: string | null;
+  readonly model?: string | null;
+  readonly instructions?: string | null;
+  readonly more_instructions?: string | null;
+  readonly tools?: readonly string[] | null;
+  readonly permissions?: Readonly<Record<string, Permission>>;
+  readonly headless?: "queue" | "deny" | null;
+  readonly mcp?: readonly string[] | null;
+  readonly context?: Readonly<Record<string, boolean>>;
+  readonly workers?: readonly string[] | null;
+  readonly limits?: RunLimitsInput;
+}
+
 /** A named configuration of the agent. */
 export interface ProfileInfo {
   readonly name: string;
   readonly description: string;
   readonly builtin: boolean;
+  readonly own: boolean;
   readonly path: string | null;
   readonly model: string | null;
   readonly tools: readonly string[];
@@ -1347,6 +1391,14 @@ export interface RunLimits {
   readonly timeout: string | null;
   readonly max_tokens: number | null;
   readonly max_cost: number | null;
+}
+
+/** What a profile may set; the traits of the server are the ceiling. */
+export interface RunLimitsInput {
+  readonly max_iterations?: number | null;
+  readonly timeout?: string | null;
+  readonly max_tokens?: number | null;
+  readonly max_cost?: number | null;
 }
 
 /** `GET sessions/{sid}/runs`: newest first. */

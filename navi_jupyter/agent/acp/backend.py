@@ -126,7 +126,7 @@ class _ProgramTurn:
         self._queue = queue
         self._held = held
         self._program: AgentProgram = held.program
-        self._parts = parts
+        self._parts = parts.of(context.configuration)
         self._meter = UsageMeter(turn.run_id, context.emit, Usage())
         self._translation = TurnTranslation(
             agent=held.agent.name,

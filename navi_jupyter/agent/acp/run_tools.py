@@ -157,6 +157,7 @@ async def run_of(
 
     ``client``: tools of the program that sent the run's prompt.
     """
+    parts = parts.of(context.configuration)
     chain: Chain = (parts.profiles.get(session.profile),)
     context = bound(context, chain)
     allowances = Allowances(chain, session.allowed_tools)

@@ -21,11 +21,11 @@ from ...config_files import ConfigError, Document, FileProblem, WatchedFiles
 FILE_NAME = "navi/mcp.json"
 MAX_FILE = 1_000_000
 MAX_SERVERS = 100
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 # What variables and headers are called that hold a secret.
 _KEY = re.compile(r"key|token|secret|passw|passphrase|auth|credential|cookie|session|private|dsn", re.IGNORECASE)
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")
-_HTTP = ("http", "streamable-http", "streamable_http", "streamableHttp")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")
+HTTP = ("http", "streamable-http", "streamable_http", "streamableHttp")
 
 Text = Annotated[str, StringConstraints(max_length=10_000)]
 
@@ -50,13 +50,13 @@ class _Entry(BaseModel):
     def _one_way_to_reach_it(self) -> _Entry:
         if self.type == "sse":
             raise ValueError('type "sse" (the old transport) is not supported; use the server\'s streamable HTTP URL')
-        if self.type not in (None, "stdio", *_HTTP):
+        if self.type not in (None, "stdio", *HTTP):
             raise ValueError(f'type must be "stdio" or "http"; it is {self.type!r}')
         if (self.command is None) == (self.url is None):
             raise ValueError('give either "command" (a program to start) or "url" (a server that runs)')
         if self.url is not None and self.type == "stdio":
             raise ValueError('type "stdio" needs "command", not "url"')
-        if self.command is not None and self.type in _HTTP:
+        if self.command is not None and self.type in HTTP:
             raise ValueError(f'type "{self.type}" needs "url", not "command"')
         if self.command is not None and not self.command.strip():
             raise ValueError("command is empty")
@@ -68,12 +68,14 @@ class ServerConfig:
     """One configured server, with all variables filled in. Two that are equal need no restart."""
 
     name: str
-    file: str  # where it is configured
+    file: str  # where it is configured, for people
     command: tuple[str, ...] = ()  # the program and its arguments; empty for a server that is reached over HTTP
     env: Mapping[str, str] = field(default_factory=dict)  # besides the few variables that every server gets
     cwd: str | None = None
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    own: bool = False  # whether it is one user's, and for that user alone
+    guarded: bool = False  # whether only addresses of the internet may be connected to
     disabled: bool = False
     trust_hints: bool = False  # whether what it says of its own tools (that one only reads) decides what asks
     # `legacy`: the handshake of 2025-11-25 and before, without asking for a newer one first.
@@ -147,7 +149,7 @@ def _server(name: str, raw: Any, document: Document) -> ServerConfig:
         where = f"{document.at('mcpServers', name, *key)}: {'.'.join(('mcpServers', name[:64], *key))}"
         return ServerConfig(name=name[:64], file=file, wrong=f"{where}: {why}")
 
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         return broken("a server's name has at most 64 letters, digits, dots, dashes, underscores and spaces")
     try:
         entry = _Entry.model_validate(raw)
@@ -202,7 +204,7 @@ class FilledVariables:
                 self._collect(found, match[1])
             return found if found is not None else match[2]
 
-        filled = _VARIABLE.sub(value, text)
+        filled = VARIABLE.sub(value, text)
         if secret:
             self._collect(filled, key[-1])
             self._collect(filled.rpartition(" ")[2], key[-1])  # of "Bearer …"

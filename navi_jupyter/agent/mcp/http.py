@@ -6,6 +6,7 @@ known by its status: the texts of servers differ.
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import re
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from mcp.client._transport import TransportStreams
 from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
 from pydantic_core import from_json
 
+from ...input.address_policy import resolve, why_refused
 from ...input.json_input import decoded, well_formed_json
 from ..providers.sse_text import EventTooLarge, WellFormedEvents
 from . import guarded_process, messages, stdio
@@ -195,6 +197,34 @@ async def _refuses_session(response: httpx2.Response) -> bool:
     return str(types.INVALID_PARAMS) not in body and _UNKNOWN_SESSION.search(body) is not None
 
 
+class _GuardedTransport(httpx2.AsyncHTTPTransport):
+    """Connects to addresses of the internet alone: to the very address that was looked at, since a name may resolve to
+    another one a moment later. Uses no proxy, which would resolve the name itself."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        host, scheme = request.url.raw_host.decode("ascii"), request.url.scheme
+        try:
+            found = await asyncio.to_thread(resolve, host, request.url.port or (443 if scheme == "https" else 80))
+        except OSError:
+            raise httpx2.ConnectError(f"All connection attempts failed: {host} is not known") from None
+        # One is enough: a name that leads to the internet and inwards is meant to lead inwards.
+        if (why := next((why for each in found if (why := why_refused(each)) is not None), None)) is not None:
+            raise httpx2.ConnectError(f"The connection was refused here: {why} (the administrator's mcp_allow_private)")
+        failure = httpx2.ConnectError("All connection attempts failed")
+        for address in found:
+            # The header ``Host`` is there already, with the name; the certificate is checked for the name, too.
+            extensions = {**request.extensions, "sni_hostname": host}
+            url = request.url.copy_with(host=address)
+            guarded = httpx2.Request(
+                request.method, url, headers=request.headers, stream=request.stream, extensions=extensions
+            )
+            try:
+                return await super().handle_async_request(guarded)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                failure = httpx2.ConnectError(str(error))
+        raise failure
+
+
 @asynccontextmanager
 async def connect(
     config: ServerConfig, trace: guarded_process.Trace, session_gone: Callable[[str | int], None]
@@ -216,9 +246,13 @@ async def connect(
     # No time-out for reading: a subscription can be silent for hours, and calls have their own.
     timeout, hooks = httpx2.Timeout(CONNECT_TIMEOUT, read=None), [_read_within_bounds, record_status]
     headers = {"Accept-Encoding": "identity"} | dict(config.headers)
+    transport = await asyncio.to_thread(_GuardedTransport) if config.guarded else None  # it reads certificates
     async with (
         httpx2.AsyncClient(
-            headers=headers, timeout=timeout, event_hooks={"request": [_bound_end], "response": hooks}
+            headers=headers,
+            timeout=timeout,
+            event_hooks={"request": [_bound_end], "response": hooks},
+            transport=transport,
         ) as client,
         streamable_http_client(config.url, http_client=client, max_sse_event_size=stdio.MAX_MESSAGE) as streams,
     ):

@@ -1,15 +1,13 @@
-"""The MCP servers of this Jupyter server process, shared by all its sessions; and their tools as tools of a run.
+"""A pool of MCP servers: those of the configuration files, shared by all sessions, or those of one user.
 
 No server starts before a run begins that may use it. The files are read then, and whenever the states are asked for:
-servers whose configuration changed are restarted, removed ones are stopped.
+servers whose configuration changed are restarted, removed ones are stopped. Not responsible for which pool a run uses
+(``user_servers``), nor for tools as runs have them (``run_tools``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from pathlib import Path
@@ -20,27 +18,18 @@ from ...errors import NaviError, NotFound, ToolUnavailable
 from ...events import Custom
 from ...lease_file import LeaseFile
 from ...log_setup import get_logger
-from ...model.runs import Effect
-from ...ports.agent import ToolContext
-from ..profiles.definitions import Profile
-from ..tools.base import Tool, ToolNote, ToolOutput, refusal
-from ..tools.permissions import server_used_by
-from .calls import RemoteTool
+from ..tools.base import ToolOutput, refusal
 from .config import ConfigFiles, Configuration, ServerConfig
 from .connection import ServerConnection, ServerState, ServerTimeouts
+from .user_config import StoredServers
 
 _log = get_logger("mcp")
-MAX_NAME = 64  # characters of a tool's name that every provider takes
-# Seconds that a run waits for servers that start; the tools of one that takes longer are there for the next run.
-FIRST_WAIT = 15.0
-SOURCE = "mcp:"
-MISSING_TOOL = "mcp_unavailable"
 
 
 class McpPool:
     def __init__(
         self,
-        files: ConfigFiles,
+        files: ConfigFiles | StoredServers,
         *,
         root: Path | None = None,
         timeouts: ServerTimeouts | None = None,
@@ -152,84 +141,3 @@ class McpPool:
         return ServerConnection(
             config, emit=self._emit, root=self._root, timeouts=self._timeouts, lease_file=self._lease_file
         )
-
-
-class McpTools:
-    """The tools of the servers that all profiles of an agent admit, as a ToolSource."""
-
-    def __init__(self, pool: McpPool, profile_of: Callable[[str], Profile], *, first_wait: float = FIRST_WAIT) -> None:
-        self._pool = pool
-        self._profile_of = profile_of
-        self._first_wait = first_wait
-
-    async def tools(self, context: ToolContext) -> Sequence[Tool]:
-        """The tools of the servers that are ready within ``first_wait`` seconds; one more tool explains the others."""
-        try:
-            chain = [self._profile_of(name) for name in context.profiles or (context.session.profile,)]
-        except NaviError:
-            return ()  # the run fails with the same error
-        used = await self._pool.use(lambda name: server_used_by(chain, name), self._first_wait)
-        states = [server.state for server in used]
-        missing = [state for state in states if state.status != "ready"]
-        return [*self._tools(states), *([_unavailable(missing)] if missing else ())]
-
-    async def known(self) -> Sequence[ToolNote]:
-        """The tools of all servers that are ready now, whatever the profile: for ``GET tools``."""
-        return [ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in self._tools(self._pool.states)]
-
-    def _tools(self, states: Sequence[ServerState]) -> list[Tool]:
-        offered = [(state.config, tool) for state in states if state.status == "ready" for tool in state.tools]
-        names = names_of([(config.name, tool.name) for config, tool in offered])
-        return [self._tool(config, tool, name) for (config, tool), name in zip(offered, names, strict=True)]
-
-    def _tool(self, config: ServerConfig, remote: RemoteTool, name: str) -> Tool:
-        async def call(given: Mapping[str, Any]) -> ToolOutput:
-            return await self._pool.call(config.name, remote.name, given)
-
-        return Tool(
-            name=name,
-            description=remote.description,
-            parameters=remote.parameters,
-            # A hint is the word of the server about itself: it counts where the configuration says that it is trusted.
-            effect=Effect.READ if remote.reads_only and config.trust_hints else Effect.OUTSIDE,
-            call=call,
-            source=f"{SOURCE}{config.name}",
-        )
-
-
-def names_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """``<server>__<tool>`` for each, of the characters and the length that providers take, all different.
-
-    The same pair has the same name in every process, as long as no other one collides with it: a run that another
-    process continues finds its tools again.
-    """
-    plain = [re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}") for server, tool in pairs]
-    plain = [name if name[0].isalpha() or name[0] == "_" else f"_{name}" for name in plain]
-    often = Counter(plain)
-    return [
-        name if often[name] == 1 and len(name) <= MAX_NAME else f"{name[: MAX_NAME - 9]}_{_digest(pair)}"
-        for pair, name in zip(pairs, plain, strict=True)
-    ]
-
-
-def _digest(pair: tuple[str, str]) -> str:
-    return hashlib.sha256("\0".join(pair).encode()).hexdigest()[:8]
-
-
-def _unavailable(missing: Sequence[ServerState]) -> Tool:
-    """A tool that explains to the model which servers it cannot use in this run, and why."""
-    listed = "; ".join(f"{state.config.name} ({state.status})" for state in missing)
-
-    reasons = [{"server": state.config.name, "status": state.status, "message": state.message} for state in missing]
-
-    async def call(_given: Mapping[str, Any]) -> ToolOutput:
-        return ToolOutput(content=reasons)
-
-    return Tool(
-        name=MISSING_TOOL,
-        description="Why some MCP servers cannot be used in this turn; their tools may be there in the next one. "
-        f"Inform the user when one of them is needed. They are: {listed[:1000]}",
-        parameters={"type": "object", "properties": {}, "additionalProperties": False},
-        effect=Effect.READ,
-        call=call,
-    )

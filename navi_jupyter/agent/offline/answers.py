@@ -69,7 +69,7 @@ class OfflineTools:
     """The built-in tools, for one run."""
 
     def __init__(self, agent_parts: AgentParts, context: ToolContext) -> None:
-        self._agent_parts = agent_parts
+        self._agent_parts = agent_parts.of(context.configuration)
         self._context = context
         self._allowances = Allowances(allowed=context.session.allowed_tools)
 

@@ -124,6 +124,7 @@ class Profile:
     subagents: tuple[str, ...] = ("*",)  # profiles that it may delegate to; empty: none
     limits: RunLimits = RunLimits()  # noqa: RUF009  frozen
     builtin: bool = True
+    own: bool = False  # one user's own, kept in the database
     path: str | None = None  # the file it comes from
 
     def offers(self, tool: Tool) -> bool:
@@ -212,6 +213,7 @@ def describe(profile: Profile) -> dict[str, Any]:
         "name": profile.name,
         "description": profile.description,
         "builtin": profile.builtin,
+        "own": profile.own,
         "path": profile.path,
         "model": profile.model,
         "tools": list(profile.tools),

@@ -9,6 +9,7 @@ Not responsible for what a profile means (``definitions``). Synchronous: a few `
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -36,12 +37,12 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100_00
 
 
 class ProfileForm(Value):
-    """What a file may contain. What it leaves out comes from the profile that it extends.
+    """A profile as a file has it. What it leaves out comes from the profile that it extends.
 
     ``more_instructions``, ``permissions``, ``context`` and ``limits`` add to those of the extended profile.
     """
 
-    extends: ProfileName | None = None  # A built-in profile, or that of another file. Default: `assistant`.
+    extends: ProfileName | None = None  # A built-in profile, or another one. Default: `assistant`.
     description: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)] | None = None
     model: ModelName | None = None
     instructions: Text | None = None
@@ -54,8 +55,8 @@ class ProfileForm(Value):
     workers: Patterns | None = None
     limits: RunLimits = RunLimits()
 
-    def over(self, name: str, extended: Profile, path: str) -> Profile:
-        """The profile: what is set here, else what the extended one has."""
+    def over(self, name: str, extended: Profile, path: str | None) -> Profile:
+        """The profile: what is set here, else what the extended one has. ``path``: None for a user's own."""
         parts = (extended.instructions if self.instructions is None else self.instructions, self.more_instructions)
         limits = {field: getattr(self.limits, field) for field in self.limits.model_fields_set}
         own: dict[str, Any] = {"tools": self.tools, "headless_asks": self.headless, "model": self.model}
@@ -69,13 +70,41 @@ class ProfileForm(Value):
             context={**extended.context, **self.context},
             limits=extended.limits.model_copy(update=limits),
             builtin=False,
+            own=path is None,
             path=path,
             **{field: value for field, value in own.items() if value is not None},
         )
 
 
-class ProfileBook:
-    """All profiles: the built-in ones and those of files."""
+class Profiles(ABC):
+    """The profiles that somebody can choose from."""
+
+    @abstractmethod
+    def get(self, name: str) -> Profile:
+        """The profile. Raises InvalidRequest, for one that is not there with the known names."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """In the order they are shown, also of those with a mistake."""
+
+    @abstractmethod
+    def describe(self) -> list[dict[str, Any]]:
+        """For ``GET profiles``: each as ``definitions.describe`` has it, with ``available`` and ``why`` it is not."""
+
+    def model_of(self, name: str) -> str | None:
+        """The model of new sessions with this profile; None when it names none or does not exist."""
+        try:
+            return self.get(name).model
+        except InvalidRequest:
+            return None
+
+    def limits_of(self, name: str) -> RunLimits:
+        """The profile's own limits. Raises InvalidRequest as :meth:`get` does."""
+        return self.get(name).limits
+
+
+class ProfileBook(Profiles):
+    """The profiles of everybody: the built-in ones and those of files."""
 
     def __init__(self, folders: Sequence[Path] = (), *, check_model: Callable[[str], object] = str) -> None:
         """``check_model`` raises a NaviError for the name of a model that does not exist."""
@@ -97,19 +126,11 @@ class ProfileBook:
             return PROFILES[name]
         raise InvalidRequest(f"There is no profile {name!r}. There is: {', '.join(self._names())}.", field="profile")
 
-    def model_of(self, name: str) -> str | None:
-        """The model of new sessions with this profile; None when it names none or does not exist."""
-        try:
-            return self.get(name).model
-        except InvalidRequest:
-            return None
-
-    def limits_of(self, name: str) -> RunLimits:
-        """The profile's own limits. Raises InvalidRequest as :meth:`get` does."""
-        return self.get(name).limits
+    def names(self) -> list[str]:
+        self._refresh()
+        return self._names()
 
     def describe(self) -> list[dict[str, Any]]:
-        """For ``GET profiles``: each as ``definitions.describe`` has it, with ``available`` and ``why`` it is not."""
         self._refresh()
         described = []
         for name in self._names():
@@ -143,13 +164,17 @@ class ProfileBook:
             raise ConfigError(f"{document.at()}: the name of the file: {why}") from None
         try:
             form = ProfileForm.model_validate(document.content)
-            if form.model is not None:
-                self._check_model(form.model)
+            self.check_model(form)
         except ValidationError as error:
             raise ConfigError("\n".join(document.mistakes(error, describe=_mistake))) from None
         except NaviError as error:
             raise ConfigError(f"{document.at('model')}: model: {error.message}") from None
         return form
+
+    def check_model(self, form: ProfileForm) -> None:
+        """Raises a NaviError for a model that does not exist."""
+        if form.model is not None:
+            self._check_model(form.model)
 
     def _resolve_all(self) -> None:
         reported, self._problems = self._problems, {}

@@ -47,6 +47,7 @@ async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, e
     own, whose context it changes. Raises RunFailed; lets cancellation through at once, which closes the provider's
     connection and ends the tools.
     """
+    agent_parts = agent_parts.of(context.configuration)
     profile = agent_parts.profiles.get(turn.session.profile)
     paused = conversation.load_paused(turn.resumed) if turn.resumed is not None else PausedRun()
     chain = _chain(profile, paused, agent_parts)

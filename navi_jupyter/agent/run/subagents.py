@@ -100,8 +100,7 @@ async def tools_for(scope: RunScope, chain: Chain, context: ToolContext, depth: 
 
 def _delegates_of(chain: Chain, agent_parts: AgentParts) -> list[str]:
     """The profiles that an agent with these profiles may delegate to."""
-    names = (str(entry["name"]) for entry in agent_parts.profiles.describe())
-    return [name for name in names if delegated_by(chain, name)]
+    return [name for name in agent_parts.profiles.names() if delegated_by(chain, name)]
 
 
 def most_requests(chain: Chain, own: int) -> int:

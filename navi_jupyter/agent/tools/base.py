@@ -187,8 +187,9 @@ class ToolSource(Protocol):
 class ListedSource(ToolSource, Protocol):
     """A source that can also list its tools without a run."""
 
-    async def known(self) -> Sequence[ToolNote]:
-        """For ``GET tools``. Starts nothing. Never raises."""
+    async def known(self, context: ToolContext | None = None) -> Sequence[ToolNote]:
+        """For ``GET tools``; with the context of a session also those of its user alone. Starts nothing. Never
+        raises."""
 
 
 def as_text(output: ToolOutput) -> str:

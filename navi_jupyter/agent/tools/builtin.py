@@ -47,7 +47,7 @@ class BuiltinTools:
         groups = await asyncio.to_thread(_groups)
         return [tool for tools, works in groups if works(context) for tool in tools]
 
-    async def known(self) -> Sequence[ToolNote]:
+    async def known(self, context: ToolContext | None = None) -> Sequence[ToolNote]:  # noqa: ARG002 - the same for all
         """All of them."""
         tools = await asyncio.to_thread(builtin_tools)
         return [ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools.values()]

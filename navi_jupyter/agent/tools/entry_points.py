@@ -126,7 +126,7 @@ class PackageTools:
         """Those of the packages that are loaded."""
         return [tool for one in await self._packages.loaded() for tool in one.value or ()]
 
-    async def known(self) -> Sequence[ToolNote]:
+    async def known(self, context: ToolContext | None = None) -> Sequence[ToolNote]:  # noqa: ARG002 - the same for all
         """All of them, and the entry points that have failed."""
         loaded = await self._packages.loaded()
         notes = [ToolNote(name=one.name, source=one.source, why=one.why) for one in loaded if one.value is None]

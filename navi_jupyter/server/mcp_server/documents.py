@@ -155,8 +155,9 @@ class UserDocuments:
                     return "The administrator of this server does not let programs read notebooks (tool_ceiling)."
         return None
 
-    def prompts(self) -> Sequence[OfferedPrompt]:
-        """The prompts by name, and the profiles."""
+    async def prompts(self, owner: str) -> Sequence[OfferedPrompt]:
+        """The prompts by name, and the profiles that this user can choose from."""
+        parts = self._parts.of(await self._orchestrator.configuration_of(owner))
         named = [
             OfferedPrompt(name=one.name, description=one.description, arguments=(_INPUT,))
             for one in self._prompts.all()
@@ -168,16 +169,17 @@ class UserDocuments:
                 title=f"Profile {entry['name']}",
                 description=str(entry.get("description", "")),
             )
-            for entry in self._parts.profiles.describe()
+            for entry in parts.profiles.describe()
             if entry.get("available")
         ]
         return [*named, *profiles]
 
-    def prompt(self, name: str, arguments: Mapping[str, Any]) -> str:
+    async def prompt(self, name: str, arguments: Mapping[str, Any], *, owner: str) -> str:
         """The text of a prompt. Raises NotFound."""
         if name.startswith(_PROFILE):
+            parts = self._parts.of(await self._orchestrator.configuration_of(owner))
             try:
-                return self._parts.profiles.get(name.removeprefix(_PROFILE)).instructions
+                return parts.profiles.get(name.removeprefix(_PROFILE)).instructions
             except NaviError:
                 raise NotFound(f"There is no prompt {name[:100]!r}.") from None
         found = next((one for one in self._prompts.all() if one.name == name and one.usable), None)

@@ -114,9 +114,10 @@ class UserOffers:
             created_at=at,
             updated_at=at,
         )
-        context = self.sessions.orchestrator.context_of(nowhere)
-        chain = (self.parts.profiles.get(settings.default_profile),)
-        found = await program_tools(context, self.parts, chain, offers=is_offered)
+        context = await self.sessions.orchestrator.context_of(nowhere)
+        parts = self.parts.of(context.configuration)
+        chain = (parts.profiles.get(settings.default_profile),)
+        found = await program_tools(context, parts, chain, offers=is_offered)
         return {one.name: one for one in found}
 
 
@@ -163,7 +164,7 @@ class UserOffer:
 
     async def _read(self, found: Tool, args: Mapping[str, Any], session: Session, progress: Progress) -> CallResult:
         """A call that reads only what Navi itself knows: judged as in a run, and no run."""
-        context = self._shared.sessions.orchestrator.context_of(session)
+        context = await self._shared.sessions.orchestrator.context_of(session)
         run = await run_of(session, context, self._shared.parts, offers=is_offered)
         async with run:
             return await run.call(found.name, args, progress=progress)
@@ -238,10 +239,10 @@ class UserOffer:
         return await self._shared.documents.completions(template, value, owner=self._owner)
 
     async def prompts(self) -> Sequence[OfferedPrompt]:
-        return self._shared.documents.prompts()
+        return await self._shared.documents.prompts(self._owner)
 
     async def prompt(self, name: str, arguments: Mapping[str, str]) -> str:
-        return self._shared.documents.prompt(name, arguments)
+        return await self._shared.documents.prompt(name, arguments, owner=self._owner)
 
 
 def _with_place(offered: OfferedTool) -> OfferedTool:

@@ -12,6 +12,7 @@ from ..openapi import document
 from . import (
     about,
     agui,
+    configuration,
     conversations,
     edits,
     overview,
@@ -45,6 +46,7 @@ _TABLES = (
     recall_results.TABLE,
     overview.TABLE,
     user.TABLE,
+    configuration.TABLE,
     agui.TABLE,
 )
 ROUTES = Routes(operation for table in _TABLES for operation in table.operations)

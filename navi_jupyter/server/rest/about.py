@@ -4,6 +4,7 @@ mention), and the server's health."""
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 from ... import __version__
 from ...agent.mcp.connection import MISSING, ServerState, installed
@@ -51,7 +52,7 @@ async def health(call: Call) -> HttpReply:
 @TABLE.add("GET profiles", "read", answers="ProfilePage")
 async def list_profiles(call: Call) -> HttpReply:
     """The profiles: named configurations of the agent."""
-    return reply(wire.ProfilePage(profiles=call.agent.profiles(), next=None))
+    return reply(wire.ProfilePage(profiles=await call.agent.profiles(call.owner), next=None))
 
 
 @TABLE.add("GET models", "read", answers="ModelPage")
@@ -77,21 +78,23 @@ async def list_tools(call: Call) -> HttpReply:
 @TABLE.add("GET mcp", "read", answers="McpPage")
 async def list_mcp(call: Call) -> HttpReply:
     """The MCP servers."""
-    await call.agent.mcp.refresh()
+    states = await call.agent.mcp.states(await call.agent.configurations.read(call.owner))
     problems = tuple(wire.McpProblem(file=each.file, message=each.message) for each in call.agent.mcp.problems)
-    return reply(wire.McpPage(mcp=tuple(map(_server, call.agent.mcp.states)), problems=problems, next=None))
+    return reply(wire.McpPage(mcp=tuple(map(server_info, states)), problems=problems, next=None))
 
 
 @TABLE.add("POST mcp/{server}/restart", "execute", answers="McpServerInfo", errors=(NotFound,))
 async def restart_mcp(call: Call) -> HttpReply:
     """Stop an MCP server and start it again at once. Its calls in progress fail."""
-    return reply(_server(await call.agent.mcp.restart(call.parameters["server"])))
+    own = await call.agent.configurations.read(call.owner)
+    return reply(server_info(await call.agent.mcp.restart(call.parameters["server"], own)))
 
 
-def _server(state: ServerState) -> wire.McpServerInfo:
+def server_info(state: ServerState) -> wire.McpServerInfo:
+    """A server as lists show it: without its headers, and of its address the host."""
     why = state.message
     if state.status == "disabled":
-        why = f"It is disabled in {state.config.file}."
+        why = "You have disabled it." if state.config.own else f"It is disabled in {state.config.file}."
     elif not installed():
         why = MISSING
     return wire.McpServerInfo(
@@ -103,6 +106,8 @@ def _server(state: ServerState) -> wire.McpServerInfo:
         protocol=state.protocol,
         tools=len(state.tools),
         notes=tuple(wire.McpToolNote(tool=note.name, why=note.why) for note in state.notes),
+        own=state.config.own,
+        host=urlsplit(state.config.url).hostname if state.config.own and state.config.url else None,
         file=state.config.file,
     )
 

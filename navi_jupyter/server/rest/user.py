@@ -153,11 +153,11 @@ async def forget_facts(call: Call) -> HttpReply:
 async def list_targets(call: Call) -> HttpReply:
     """The targets of notifications about recalls, and how they went. Without the URLs, which are secret."""
     notify = call.recalls.notifications
-    targets = await notify.targets()
+    targets = await notify.targets(call.owner)
     states = await notify.states(call.owner)
     return reply(
         recall_bodies.NotifyPage(
-            notify=tuple(map(_target, states)),
+            notify=tuple(map(target_info, states)),
             quiet=targets.quiet_text,
             per_hour=targets.per_hour,
             problems=tuple(
@@ -175,12 +175,14 @@ async def try_target(call: Call) -> HttpReply:
     return reply(recall_bodies.NotifyTrial(delivered=outcome.problem is None, error=outcome.problem))
 
 
-def _target(state: TargetState) -> recall_bodies.NotifyTarget:
+def target_info(state: TargetState) -> recall_bodies.NotifyTarget:
+    """A target as lists show it."""
     record = state.record
     return recall_bodies.NotifyTarget(
         name=state.target.name,
         service=scheme_of(state.target.url) or ("webhook" if state.target.webhook is not None else None),
         source=state.target.source,
+        own=state.target.own,
         available=state.target.wrong is None,
         why=state.target.wrong,
         waiting=record.waiting,

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...agent.profiles.files import ProfileForm
 from ...commands import Command
 from ...model.attachments import FactCreate, FactPatch
 from ...model.recalls import RecallCreate, RecallFire, RecallPatch
 from ...model.runs import KernelFunctions
 from ...model.sessions import SessionCreate, SessionPatch
-from .agent import NamedModel, ProviderSetting
+from .agent import McpServerEntry, NamedModel, ProviderSetting
 from .agui import RunAgentInput
 from .edits import EditChoice, NotebookClaim, NotebookReport
-from .recalls import PreviewRequest, RecallImport
+from .recalls import NotifyEntry, PreviewRequest, RecallImport
 from .session_list import ForkRequest, ShareRequest
 from .sessions import ReadRequest, SessionFind
 
@@ -42,5 +43,8 @@ INPUTS: dict[str, Any] = {
     "ProviderSetting": ProviderSetting,
     "NamedModel": NamedModel,
     "RunAgentInput": RunAgentInput,
+    "ProfileForm": ProfileForm,
+    "McpServerEntry": McpServerEntry,
+    "NotifyEntry": NotifyEntry,
 }
 """What clients send, by the name it has in the schema."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from ...model.attachments import Fact
 from ...model.base import Value
@@ -17,6 +17,7 @@ class ProfileInfo(Value):
     name: str
     description: str
     builtin: bool
+    own: bool = False  # your own, by ``PUT profiles/{name}``
     path: str | None  # the file that it comes from
     model: str | None  # the model of new sessions with this profile that name none
     tools: tuple[str, ...]  # names or patterns; ``!`` excludes
@@ -28,7 +29,7 @@ class ProfileInfo(Value):
     workers: tuple[str, ...]
     limits: RunLimits
     available: bool
-    why: str | None  # what is wrong with its file, with file and line; null when nothing is
+    why: str | None  # what is wrong with it, of a file with its line; null when nothing is
 
 
 class ProfilePage(Value):
@@ -158,7 +159,24 @@ class McpServerInfo(Value):
     protocol: str | None  # the version of MCP in use; null when it is not ready
     tools: int  # how many of its tools can be used; 0 when it is not ready
     notes: tuple[McpToolNote, ...] = ()
+    own: bool = False  # your own, by ``PUT mcp/{name}``
+    host: str | None = None  # of your own; the rest of its address may be a key
     file: str  # where it is configured
+
+
+class McpServerEntry(Value):
+    """Body of ``PUT mcp/{name}``: a server of `mcpServers` that is reached by a URL."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+    type: Literal["http", "streamable-http", "streamable_http", "streamableHttp"] = "http"
+    headers: Annotated[
+        dict[str, Annotated[str, StringConstraints(max_length=8000)]], Field(max_length=50, default_factory=dict)
+    ]
+    """Sent with each request, as they are: ``${NAME}`` is refused, since the variables are the server's."""
+    disabled: bool = False
+    trust_hints: bool = False  # whether what it says of its own tools (that one only reads) decides what asks
+    protocol: Literal["auto", "legacy"] = "auto"
+    call_timeout: Annotated[float, Field(gt=0, le=86_400)] = 300.0  # seconds without an answer or progress
 
 
 class McpProblem(Value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
@@ -217,12 +217,16 @@ class RecallsOverview(Value):
     complete: bool = True  # false: `coming` leaves out recalls that are later than the first 500
 
 
+WebhookSecret = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
 class NotifyTarget(Value):
     """Somewhere a notification can be sent."""
 
     name: str  # as ``policy.notify`` names it
     service: str | None  # the scheme of its URL, or `webhook`; null when it cannot be used
-    source: str  # the file or the environment variable that it comes from
+    source: str  # the file or the environment variable that it comes from, or `your own`
+    own: bool = False  # your own, by ``PUT notify/{name}``
     available: bool
     why: str | None  # what is wrong with it, with file and line; null when nothing is
     waiting: int  # notifications that are still to be sent, of your recalls
@@ -230,6 +234,17 @@ class NotifyTarget(Value):
     failed: int
     last_sent_at: Instant | None
     last_error: str | None  # why the last one was not sent, also while it is still tried; null when it was
+
+
+class NotifyEntry(Value):
+    """Body of ``PUT notify/{name}``: ``url``, or ``webhook`` and ``secret``, as in ``navi/notify.toml``."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=4000)] | None = None  # of Apprise
+    webhook: Annotated[str, StringConstraints(min_length=1, max_length=4000)] | None = None
+    secret: WebhookSecret | Annotated[list[WebhookSecret], Field(min_length=1, max_length=5)] | None = None
+    events: Annotated[tuple[Literal["firing", "run"], ...], Field(max_length=2)] = ()
+    """Of a webhook: what it gets of yours without being named by a recall."""
+    content: bool = True  # of a webhook: whether titles, answers and messages of errors go along
 
 
 class NotifyProblem(Value):

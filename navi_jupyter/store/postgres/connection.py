@@ -108,6 +108,10 @@ def _options(url: str) -> dict[str, Any]:
     return options
 
 
+async def _as_it_is(_: asyncpg.Connection) -> None:
+    """What a reading leaves behind: nothing. The driver's own cleaning would be one more statement for each of them."""
+
+
 async def prepare(connection: asyncpg.Connection) -> None:
     """Have a new connection return sums as integers (those of BIGINT columns are NUMERIC), and end when the other side
     has not answered for some seconds."""
@@ -172,7 +176,9 @@ class PostgresReaders(Readers):
     async def open_readers(self, url: str) -> None:
         """Open the pool. Raises StoreError."""
         try:
-            self._pool = await asyncpg.create_pool(url, min_size=1, max_size=READERS, init=prepare, **_options(url))
+            self._pool = await asyncpg.create_pool(
+                url, min_size=1, max_size=READERS, init=prepare, reset=_as_it_is, **_options(url)
+            )
         except ERRORS as error:
             raise postgres_error(error) from error
 

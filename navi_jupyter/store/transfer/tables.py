@@ -73,6 +73,7 @@ TABLES = (
     # The index of the search is made anew.
     Table("message_texts"),
     Table("preferences", "owner = :owner", EVERY, users=("owner",)),
+    Table("user_entries", "owner = :owner", EVERY, users=("owner",)),
     # What webhooks of the servers of the source were still to be sent.
     Table("ended", numbered=True),
 )

@@ -12,7 +12,9 @@ from typing import Any, cast
 
 from navi_jupyter.agent.mcp.config import ConfigFiles
 from navi_jupyter.agent.mcp.connection import ServerTimeouts
-from navi_jupyter.agent.mcp.pool import McpPool, McpTools
+from navi_jupyter.agent.mcp.pool import McpPool
+from navi_jupyter.agent.mcp.run_tools import McpTools
+from navi_jupyter.agent.mcp.user_servers import McpServers
 from navi_jupyter.agent.profiles.definitions import Profile
 from navi_jupyter.agent.tools.base import Tool, ToolOutput
 from navi_jupyter.clock import now
@@ -20,6 +22,7 @@ from navi_jupyter.events import Custom, Event
 from navi_jupyter.model.sessions import USER, Session
 from navi_jupyter.ports.agent import AskUser, ToolContext, tool_call, tool_context
 from navi_jupyter.ports.stop import StopSignal
+from navi_jupyter.ports.user_configuration import UserConfiguration
 
 SCRIPT = Path(__file__).with_name("everything.py")
 STDIO: dict[str, Any] = {"command": sys.executable, "args": [str(SCRIPT)]}
@@ -42,7 +45,7 @@ class Profiles:
         default_factory=lambda: Profile(name="assistant", description="", instructions="", tools=("*",))
     )
 
-    def get(self, name: str) -> Profile:
+    def get(self, name: str, own: UserConfiguration) -> Profile:
         return self.profile
 
 
@@ -55,7 +58,7 @@ class McpWorld:
         self.statuses: list[dict[str, Any]] = []
         self.pool = McpPool(ConfigFiles(str(self.file)), root=directory, timeouts=timeouts, on_status=self._on_status)
         self.profiles = Profiles()
-        self.source = McpTools(self.pool, self.profiles.get, first_wait=SECONDS)
+        self.source = McpTools(McpServers(self.pool), self.profiles.get, first_wait=SECONDS)
         self.events: list[Event] = []
         self._versions = 0
         self.stop = StopSignal()

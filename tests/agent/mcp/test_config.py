@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.agent.mcp.config import ConfigFiles, ServerConfig
-from navi_jupyter.agent.mcp.pool import MAX_NAME, names_of
+from navi_jupyter.agent.mcp.run_tools import MAX_NAME, names_of
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,9 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from navi_jupyter.agent.mcp import http
+from navi_jupyter.agent.mcp.config import ServerConfig
+from navi_jupyter.agent.mcp.connection import ServerConnection, ServerTimeouts
 from navi_jupyter.agent.mcp.stdio import Lines
 from tests.agent.mcp.mcp_world import SCRIPT, SECONDS, McpWorld, until
 from tests.support.server import free_port
@@ -85,17 +89,19 @@ class Refusing(RequestHandler):
     """Knows nobody."""
 
     seen: list[str] = []  # noqa: RUF012
+    hosts: list[str] = []  # noqa: RUF012
 
     def post(self) -> None:
         self.seen.append(self.request.headers.get("Authorization", ""))
+        self.hosts.append(self.request.host)
         self.set_status(401)
         self.write("who are you?")
 
 
 async def test_a_server_that_refuses_us_says_so_and_the_key_is_not_shown(world: McpWorld) -> None:
     (socket,) = bind_sockets(0, "127.0.0.1")
-    http = HTTPServer(Application([("/.*", Refusing)]))
-    http.add_socket(socket)
+    refusing = HTTPServer(Application([("/.*", Refusing)]))
+    refusing.add_socket(socket)
     url = f"http://127.0.0.1:{socket.getsockname()[1]}/mcp?key=planted-secret-1234567"
     world.configure(all={"url": url, "headers": {"Authorization": "Bearer planted-secret-1234567"}})
     await world.tools()
@@ -104,7 +110,7 @@ async def test_a_server_that_refuses_us_says_so_and_the_key_is_not_shown(world: 
     assert "401" in str(state.message)
     assert Refusing.seen[0] == "Bearer planted-secret-1234567"
     assert "planted-secret" not in str(world.statuses)
-    http.stop()
+    refusing.stop()
 
 
 MESSAGE = {"jsonrpc": "2.0", "id": 7, "result": {"text": "ä" * 50}}
@@ -135,3 +141,62 @@ def test_a_line_that_is_too_long_fails_the_request_that_it_answers(step: int, id
     assert first.message.id == 7
     assert "too large" in first.message.error.message
     assert isinstance(second, SessionMessage)
+
+
+def _guarded(url: str, **fields: Any) -> ServerConfig:
+    return ServerConfig(name="mine", file="your own", own=True, guarded=True, url=url, **fields)
+
+
+async def test_a_guarded_connection_goes_to_the_address_that_was_looked_at(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, timeouts: ServerTimeouts
+) -> None:
+    port = free_port()
+    serve(port)
+    looked_at: list[str] = []
+    monkeypatch.setattr(http, "why_refused", lambda address: looked_at.append(address))
+    # What a second look at the name would find is another machine.
+    monkeypatch.setattr(http, "resolve", lambda host, port: ["127.0.0.1"] if host == "localhost" else [])
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    server = ServerConnection(_guarded(f"http://localhost:{port}/mcp"), emit=lambda _: None, timeouts=timeouts)
+    server.ensure_started()
+    assert await server.wait_started(SECONDS), server.state.message
+    assert "shout" in {tool.name for tool in server.state.tools}
+    assert set(looked_at) == {"127.0.0.1"}
+    await server.stop()
+
+
+async def test_a_guarded_connection_asks_no_second_time_for_the_name(
+    monkeypatch: pytest.MonkeyPatch, timeouts: ServerTimeouts
+) -> None:
+    monkeypatch.setattr(http, "why_refused", lambda _: None)
+    monkeypatch.setattr(http, "resolve", lambda host, port: ["127.0.0.1"] if host == "mcp.invalid" else [])
+    (socket,) = bind_sockets(0, "127.0.0.1")
+    refusing = HTTPServer(Application([("/.*", Refusing)]))
+    refusing.add_socket(socket)
+    Refusing.hosts.clear()
+    url = f"http://mcp.invalid:{socket.getsockname()[1]}/mcp"
+    server = ServerConnection(_guarded(url), emit=lambda _: None, timeouts=timeouts)
+    server.ensure_started()
+    await server.wait_started(SECONDS)
+    assert "401" in str(server.state.message)
+    assert set(Refusing.hosts) == {f"mcp.invalid:{socket.getsockname()[1]}"}  # it is called by its name
+    refusing.stop()
+    await server.stop()
+
+
+@pytest.mark.parametrize("found", [["127.0.0.1"], ["1.1.1.1", "10.0.0.8"], ["::ffff:169.254.169.254"]])
+async def test_a_guarded_connection_is_not_made_to_a_name_that_leads_inwards_too(
+    monkeypatch: pytest.MonkeyPatch, found: list[str], timeouts: ServerTimeouts
+) -> None:
+    monkeypatch.setattr(http, "resolve", lambda host, port: found)
+    (socket,) = bind_sockets(0, "127.0.0.1")
+    url = f"http://name.example:{socket.getsockname()[1]}/mcp"
+    server = ServerConnection(_guarded(url), emit=lambda _: None, timeouts=timeouts)
+    server.ensure_started()
+    assert not await server.wait_started(SECONDS)
+    assert "mcp_allow_private" in str(server.state.message)
+    socket.setblocking(False)
+    with pytest.raises(BlockingIOError):  # none has connected
+        socket.accept()
+    socket.close()
+    await server.stop()

@@ -11,6 +11,7 @@ import pytest
 from navi_jupyter.agent.mcp.config import ConfigFiles
 from navi_jupyter.agent.mcp.connection import ServerTimeouts
 from navi_jupyter.agent.mcp.pool import McpPool
+from navi_jupyter.agent.mcp.user_servers import McpServers
 from navi_jupyter.clock import boot_time
 from navi_jupyter.lease_file import LeaseFile
 from tests.agent.mcp.mcp_world import McpWorld, until
@@ -59,7 +60,7 @@ def leased(world: McpWorld, lease: LeaseFile, tmp_path: Path) -> McpWorld:
         on_status=world._on_status,
         lease_file=lease,
     )
-    world.source._pool = world.pool
+    world.source._servers = McpServers(world.pool)
     world.configure(all={"command": sys.executable, "args": ["-c", STUBBORN, str(tmp_path / "effects.txt")]})
     return world
 

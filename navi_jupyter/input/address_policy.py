@@ -1,7 +1,7 @@
-"""Which addresses a message may be sent to, where the user chooses the host: those of the internet alone.
+"""Which addresses may be connected to, where the user chooses the host: those of the internet alone.
 
-The rule for both ways of sending, Apprise's process and webhooks. Not responsible for connecting: who connects checks
-the very address that it connects to, since a name may resolve to another one a moment later.
+The rule for Apprise's process, webhooks, and the MCP servers of users. Not responsible for connecting: who connects
+checks the very address that it connects to, since a name may resolve to another one a moment later.
 """
 
 from __future__ import annotations

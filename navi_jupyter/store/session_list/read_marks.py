@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..errors import SessionNotFound
-from ..events import Draft, session_event
-from ..model.sessions import SYSTEM, Run, Session
-from .database import Database, Transaction
-from .rows import to_micros
-from .statements import Row, json_list
+from ...errors import SessionNotFound
+from ...events import Draft, session_event
+from ...model.sessions import SYSTEM, Run, Session
+from ..database import Database, Transaction
+from ..rows import to_micros
+from ..statements import Row, json_list
 
 _UNREAD_RUNS = (
     "(SELECT count(*) FROM runs WHERE session_id = s.id AND last_seq > coalesce(m.seq, 0)"
