@@ -48,6 +48,15 @@ LARGEST_SLICE = 400_000
 """Characters of a slice but for its first message, whatever belongs together: calls whose results are very large."""
 _SPEAKERS = ("user", "assistant")
 
+_RENEW = (
+    "INSERT INTO servers (id, host, pid, pid_started, lease_until) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until"
+)
+_RENEW_RUNS = f"UPDATE runs SET lease_until = ? WHERE server_id = ? AND status IN {ACTIVE}"
+_BOUND = "UPDATE servers SET lease_until = ?1 WHERE lease_until > ?1"
+RENEWALS = frozenset((_RENEW, _RENEW_RUNS, _BOUND))
+"""What each server changes all the time, and no other one has to look for at once."""
+
 
 class ServerRows(Statements):
     """Servers in a transaction."""
@@ -55,17 +64,11 @@ class ServerRows(Statements):
     async def beat(self, server: Server, *, at: datetime, lease: timedelta = DEFAULT_LEASE) -> None:
         # The server's lease and those of its runs in one transaction: no other server sees one without the other.
         until = to_micros(at + lease)
-        await self.change(
-            "INSERT INTO servers (id, host, pid, pid_started, lease_until) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until",
-            (server.id, server.host, server.pid, server.pid_started, until),
-        )
-        await self.change(
-            f"UPDATE runs SET lease_until = ? WHERE server_id = ? AND status IN {ACTIVE}", (until, server.id)
-        )
+        await self.change(_RENEW, (server.id, server.host, server.pid, server.pid_started, until))
+        await self.change(_RENEW_RUNS, (until, server.id))
 
     async def bound_leases(self, *, until: datetime) -> None:
-        await self.change("UPDATE servers SET lease_until = ?1 WHERE lease_until > ?1", (to_micros(until),))
+        await self.change(_BOUND, (to_micros(until),))
 
     async def forget_server(self, server_id: str) -> None:
         await self.change("DELETE FROM servers WHERE id = ?", (server_id,))

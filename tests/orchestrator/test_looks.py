@@ -71,13 +71,13 @@ async def test_a_server_that_is_alone_and_idle_sleeps(tmp_path: Path, monkeypatc
         sid = await w.session()
         await eventually(lambda: alone(w) and not w.orchestrator._maintenance._met.is_set())
         await asyncio.sleep(2 * maintenance.QUESTIONS_EVERY)  # until it has seen that nothing can expire
-        seen = calls_of(monkeypatch, w.store, "known_servers", "expiring", "ready_sessions", "runs_of", "heads")
+        seen = calls_of(monkeypatch, w.store, "leases", "expiring", "ready_sessions", "runs_of", "heads")
         async with counted_turns() as turns:
             await asyncio.sleep(3.0)
         assert turns[0] < 45  # 63 when each kind of work looked at its own times
         assert seen == []
         await note(w, sid)  # there may be a question now, or an answer
-        await eventually(lambda: "ready_sessions" in seen and "known_servers" in seen)
+        await eventually(lambda: "ready_sessions" in seen and "leases" in seen)
 
 
 async def test_a_new_server_lets_clients_in_when_the_others_look_often_and_its_events_are_seen(tmp_path: Path) -> None:

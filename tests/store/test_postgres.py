@@ -21,6 +21,7 @@ import pytest
 
 from navi_jupyter import clock
 from navi_jupyter.errors import NaviError, SessionNotFound, StoreError, StoreTooNew
+from navi_jupyter.orchestrator.upkeep.servers import this_server
 from navi_jupyter.settings import Settings
 from navi_jupyter.store.database import Transaction
 from navi_jupyter.store.engines import open_database
@@ -656,3 +657,14 @@ async def test_a_synchronous_standby_that_is_promoted_has_all_that_was_accepted(
             assert store.known_failure is None
     finally:
         await asyncio.to_thread(standby.remove)
+
+
+async def test_a_renewed_lease_is_no_news_for_other_servers(postgres_url: str) -> None:
+    url, here = in_schema(postgres_url), this_server()
+    async with opened(url) as one, opened(url) as other:
+        while await other.changed_elsewhere(within=0.5):
+            pass
+        await one.write(lambda tx: tx.beat(here, at=clock.now()))
+        assert not await other.changed_elsewhere(within=0.5)
+        await one.write(lambda tx: tx.forget_server(here.id))
+        assert await other.changed_elsewhere(within=5.0)

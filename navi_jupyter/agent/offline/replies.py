@@ -32,8 +32,8 @@ I can do these without a language model, a key or the network:
 - **Show the time**: `what time is it`, `what time is it in Tokyo`
 - **Show streaming and stop**: `count to 200`, `count to 50 every 500 ms`, `count to 100 slowly`
 
-A reminder fires also when every notebook is closed, as long as the Jupyter server runs; if it does not, it fires when \
-the server is back."""
+A reminder fires also when every notebook is closed, as long as the server that keeps it runs; if it does not, it \
+fires when the server is back."""
 
 
 def capabilities() -> str:

@@ -329,7 +329,8 @@ def how_to_get_one() -> str:
         text = "Give a key in the settings of the chat: it is tried, and kept for you on this server. Or set it "
         text, command = text + server + ":", "export {key}=…"
     elif found:
-        text, command = f"The package for {{label}} is installed, a key is missing. Set it {server}:", "export {key}=…"
+        text = "The package for {label} is installed, a key is missing. The administrator of this server sets it "
+        text, command = text + server + ":", "export {key}=…"
     else:
         text = "To get one, install a provider and restart the server; then give its key in the settings of the chat"
         text, command = text + (":" if STORED.allowed else f", or set it (`{{key}}`) {server}:"), "{pip}"

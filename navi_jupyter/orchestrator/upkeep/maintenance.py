@@ -80,6 +80,7 @@ class Maintenance:
         self._judges_from = trust.clock() + lease.duration
         """When the leases of others, which are times of the wall clock, may be judged: once that has gone evenly."""
         self.on_server_left: Callable[[], None] = lambda: None  # what it alone knew is to be looked for
+        self._known: Sequence[Server] = ()  # as the last look has found them; only their leases ever change
         self._others: set[str] = set()  # the servers that were registered at the last look
         self._disconnected: dict[str, datetime] = {}  # as the last look has found them
         self._exited: frozenset[str] = frozenset()  # servers that the last look has found gone
@@ -205,7 +206,10 @@ class Maintenance:
         self._met.clear()  # before it is read: who registers meanwhile is met again
         self._alone = False  # unless it is read
         try:
-            known = await self._store.known_servers()
+            leases = await self._store.leases()
+            if leases.keys() != {server.id for server in self._known}:
+                self._known = await self._store.known_servers()
+            known = self._known
             ids = {server.id for server in known}
             self._alone = ids == {self._server.id}
             if self._others - ids:
@@ -222,7 +226,7 @@ class Maintenance:
         self._gone, self._exited = exited & self._exited, exited
         self.replicas = max(1, len(ids - exited))
         judges = not self._alone and self._trust.clock() >= self._judges_from
-        if judges and any(until < now() for until in (await self._store.leases()).values()):
+        if judges and any(until < now() for until in leases.values()):
             await self._take_over(always)
         elif self._gone:
             await self._take_over(never)

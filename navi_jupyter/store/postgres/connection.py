@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from ...errors import NaviError, StoreBusy, StoreError
+from ..runs import RENEWALS
 from ..statements import Parameters, Readers, Row, Statements, statements_on
 from .dialect import in_bulk, storable, translated
 
@@ -142,25 +143,32 @@ class _Changed:
 class PostgresConnection:
     """What performs statements on one connection. Implements :class:`navi_jupyter.store.statements.SqlConnection`."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "changed")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self.changed = False
+        """Whether something was changed that other servers have to look for: leases are not."""
 
     async def execute(self, sql: str, parameters: Parameters = (), /) -> _Changed:
         statement = translated(sql)
-        return _Changed(await self._connection.execute(statement.sql, *statement.values(parameters)))
+        done = _Changed(await self._connection.execute(statement.sql, *statement.values(parameters)))
+        self.changed |= done.rowcount > 0 and sql not in RENEWALS
+        return done
 
     async def execute_fetchall(self, sql: str, parameters: Parameters = (), /) -> list[Row]:
         statement = translated(sql)
         rows: list[Row] = await self._connection.fetch(statement.sql, *statement.values(parameters))
+        self.changed |= not sql.lstrip().startswith("SELECT")
         return rows
 
     async def change_many(self, sql: str, rows: Sequence[Sequence[object]], /) -> int:
+        self.changed = True
         columns = [list(map(storable, column)) for column in zip(*rows, strict=True)]
         return _Changed(await self._connection.execute(in_bulk(sql, len(columns)), *columns)).rowcount
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[object]], /) -> _Changed:
+        self.changed = True
         statement = translated(sql)
         await self._connection.executemany(statement.sql, [statement.values(row) for row in rows])
         return _Changed(None)

@@ -12,7 +12,7 @@ import itertools
 import time
 import zlib
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ...errors import NaviError, StoreBusy
 from ...log_setup import get_logger
@@ -23,6 +23,7 @@ from .blobs import PostgresBlobs
 from .connection import (
     CONNECT_ERRORS,
     ERRORS,
+    PostgresConnection,
     PostgresReaders,
     connect,
     identity_of,
@@ -164,6 +165,7 @@ class PostgresStore(PostgresReaders, Database):
             self._abandon(units, found)
         else:
             self._tried_at, self._trouble = time.monotonic(), None
-            self._signal.committed()
+            if cast("PostgresConnection", transaction.db).changed:
+                self._signal.committed()
             self._publish(units, transaction)
         self._observe(time.perf_counter() - began, len(units))
