@@ -41,8 +41,12 @@ def database_url(path: Path) -> str:
     server = os.environ.get(URL)
     if server is None:
         return f"sqlite:///{path}"
-    schema = f"t_{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:24]}"
-    return f"{server}{'&' if '?' in server else '?'}search_path={schema}"
+    return f"{server}{'&' if '?' in server else '?'}search_path={schema_for(path)}"
+
+
+def schema_for(path: Path) -> str:
+    """What stands for a file there."""
+    return f"t_{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:24]}"
 
 
 on_sqlite = pytest.mark.skipif(URL in os.environ, reason="is about SQLite's files, locks or statements")

@@ -30,8 +30,11 @@ Message = dict[str, Any]
 class Process:
     """A server process. Use as a context manager: it is killed at the end if it still lives."""
 
-    def __init__(self, folder: Path, *, lease: float = 30.0, host: str = "", database: str = "") -> None:
-        """``host``: the machine that it takes itself to be on. ``database``: the URL of its PostgreSQL database."""
+    def __init__(
+        self, folder: Path, *, lease: float = 30.0, host: str = "", database: str = "", recalls: bool = False
+    ) -> None:
+        """``host``: the machine that it takes itself to be on. ``database``: the URL of its PostgreSQL database.
+        ``recalls``: whether it fires recalls."""
         self._popen = subprocess.Popen(
             [sys.executable, __file__, str(folder), str(lease)],
             stdin=subprocess.PIPE,
@@ -43,6 +46,7 @@ class Process:
                 "PYTHONPATH": str(ROOT),
                 **({"PYTEST_NAVI_HOST": host} if host else {}),
                 **({URL: database} if database else {}),
+                **({"PYTEST_NAVI_RECALLS": "1"} if recalls else {}),
             },
         )
         self.pid = self._popen.pid
@@ -312,6 +316,28 @@ async def follow(conductor: Any, sid: str, after: int) -> None:
             tell(seen=sid, frame=frame, at=at)
 
 
+async def make_recall(store: Any, sid: str, every: str, message: str) -> None:
+    """One that fires at each of its times, also those at which no server was there."""
+    from navi_jupyter.clock import SystemClock
+    from navi_jupyter.model.recalls import RecallCreate
+    from navi_jupyter.scheduling.service import RecallService
+
+    policy = {"busy": "queue", "misfire": "all"}
+    request = RecallCreate.model_validate(
+        {"session_id": sid, "message": message, "schedule": {"kind": "every", "every": every}, "policy": policy}
+    )
+    service = RecallService(store, clock=SystemClock(), max_recalls_per_user=1000)
+    tell(recall=(await service.create(request, owner="local", zone="UTC")).id)
+
+
+async def pause_recall(store: Any, recall_id: str) -> None:
+    from navi_jupyter.clock import SystemClock
+    from navi_jupyter.scheduling.service import RecallService
+
+    await RecallService(store, clock=SystemClock(), max_recalls_per_user=1000).pause(recall_id, owner="local")
+    tell(paused=recall_id)
+
+
 async def obey(conductor: Any, store: Any, command: Message) -> None:
     from navi_jupyter.commands import Stop
     from navi_jupyter.model.sessions import SessionCreate
@@ -329,6 +355,10 @@ async def obey(conductor: Any, store: Any, command: Message) -> None:
             await settle_all(conductor, command["sid"])
         case "fault":
             await break_store(store, command["how"])
+        case "recall":
+            await make_recall(store, **command)
+        case "pause":
+            await pause_recall(store, **command)
         case "stop":
             answer = await conductor.submit(command["sid"], Stop(), user_id="local")
             tell(stopped=command["sid"], run_id=answer.run_id)
@@ -348,7 +378,20 @@ async def serve(folder: Path, lease: float) -> None:
         postgres_signal.SETTLED = 1.0  # a test does not wait for so long
     store = await open_store(folder / "navi.db")
     conductor = orchestrator.Orchestrator(store, Drip(folder), settings=Settings(lease=terms))
-    await conductor.start(None)  # type: ignore[arg-type]
+    scheduler: Any = None
+    if "PYTEST_NAVI_RECALLS" in os.environ:
+        from navi_jupyter.scheduling.scheduler import Scheduler
+
+        scheduler = Scheduler(store, conductor.submit, server_id=conductor.server.id, trusted=conductor.trust.check)
+        await conductor.start(
+            None,  # type: ignore[arg-type]
+            scheduler.on_run_ended,
+            run_started=scheduler.on_run_started,
+            server_left=scheduler.wake,
+        )
+        await scheduler.start()
+    else:
+        await conductor.start(None)  # type: ignore[arg-type]
     tell(ready=True)
 
     reader = asyncio.StreamReader()
@@ -356,6 +399,8 @@ async def serve(folder: Path, lease: float) -> None:
     tasks = set()
     while line := await reader.readline():
         tasks.add(asyncio.create_task(obey(conductor, store, json.loads(line))))
+    if scheduler is not None:
+        await scheduler.stop()
     await conductor.stop()
     await asyncio.gather(*tasks)
     await store.close()

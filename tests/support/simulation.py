@@ -32,14 +32,15 @@ from navi_jupyter.scheduling import misfires, outcomes
 from navi_jupyter.scheduling.schedules import next_after
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.store.session_list.read_marks import ReadMarks
-from navi_jupyter.store.sqlite.store import SqliteStore
-from tests.scheduling.model.inline import at_once, open_inline
+from tests.scheduling.model.engines import Contention, open_stores
+from tests.scheduling.model.inline import at_once
 from tests.scheduling.model.processes import Process
-from tests.scheduling.model.telling import WATCH, Messages
+from tests.scheduling.model.telling import Messages
 
 if TYPE_CHECKING:
     from navi_jupyter.model.recalls import Schedule
     from navi_jupyter.ports.recalls import Claimed, Happened, RecallState
+    from navi_jupyter.store.database import Database
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 OWNERS = ("ada", "bob")
@@ -48,28 +49,6 @@ SKEW = timedelta(seconds=4)
 QUEUE = 2
 """Prompts that may wait in a session: few, so that it is full at times."""
 Patch = Callable[[object, str, object], None]
-
-_WATCH = """
-CREATE TABLE watched (
-    number INTEGER PRIMARY KEY, firing TEXT, was TEXT, status TEXT,
-    old_fence INTEGER, fence INTEGER,
-    old_owner TEXT, old_lease INTEGER, attempt INTEGER, crashes INTEGER, rescued INTEGER, moved INTEGER,
-    recall TEXT, kind TEXT, slot INTEGER, not_before INTEGER, wait_until INTEGER, reason TEXT, run TEXT);
-CREATE TRIGGER watch_made AFTER INSERT ON firings BEGIN
-    INSERT INTO watched (firing, status, fence, attempt, crashes, rescued, moved,
-                         recall, kind, slot, not_before, wait_until, reason)
-    VALUES (new.id, new.status, new.fence, new.attempt, new.crashes, 0, 0,
-            new.recall_id, new.kind, new.slot, new.not_before, new.wait_until, new.reason);
-END;
-CREATE TRIGGER watch_changed AFTER UPDATE ON firings BEGIN
-    INSERT INTO watched
-        (firing, was, status, old_fence, fence, old_owner, old_lease, attempt, crashes, rescued, moved, run)
-    VALUES (new.id, old.status, new.status, old.fence, new.fence, old.lease_owner, old.lease_until,
-            new.attempt, new.crashes, new.crashes > old.crashes AND new.run_id IS old.run_id,
-            old.slot <> new.slot OR old.recall_id <> new.recall_id, new.run_id);
-END;
-"""
-"""The database itself notes every transition that was committed. ``rescued``: from a server that died delivering it."""
 
 
 class Violation(AssertionError):
@@ -89,18 +68,19 @@ class Segment:
 class House:
     """See the module. Made by :meth:`open`, for one history after the other."""
 
-    def __init__(self, stores: Sequence[SqliteStore]) -> None:
+    def __init__(self, stores: Sequence[Database], users: Database, contention: Contention | None) -> None:
         self.stores = stores
-        self.users = stores[0]
+        self.users = users
+        self.contention = contention
+        """None on SQLite."""
+        self.without_indexes: list[str] = []
         self.acting: Process | None = None
         """Who is being moved: on whose clock what happens now is decided."""
         self.reset()
 
     @classmethod
     async def open(cls, path: Path, patch: Patch, *, stores: int = 3) -> House:
-        opened = [await open_inline(path / "navi.db", patch) for _ in range(stores)]
-        house = cls(opened)
-        house.users._db._db.executescript(_WATCH + WATCH)  # type: ignore[attr-defined]
+        house = cls(*await open_stores(path, patch, stores))
         for module in (command_handler, active_run, run_endings, servers, maintenance):
             patch(module, "now", lambda: house.clock())
         patch(asyncio, "to_thread", at_once)  # so that a history is the same for a seed
@@ -116,13 +96,19 @@ class House:
                         patch(module, maker, lambda prefix: f"{prefix}_{next(house.ids):06}")
         return house
 
-    def drop_index(self, name: str) -> None:
-        """For a planted mistake."""
-        self.users._db._db.execute(f"DROP INDEX {name}")  # type: ignore[attr-defined]
+    async def drop_indexes(self) -> None:
+        """Of what a planted mistake does without."""
+        for name in self.without_indexes:
+            if self.contention is not None:
+                await self.contention.execute(f"DROP INDEX {name}")
+            else:
+                self.users._db._db.execute(f"DROP INDEX {name}")  # type: ignore[attr-defined]
 
     async def close(self) -> None:
         for store in self.stores:
             await store.close()
+        if self.contention is not None:
+            await self.contention.close()
 
     def reset(self) -> None:
         """As on the first day, ids too: a seed alone gives the same history as after others."""
@@ -159,6 +145,10 @@ class House:
         self.dead: dict[str, bool] = {}
         """Servers that died, and whether the others have noticed."""
         self.holding = False
+        self.overlapped = False
+        """Whether the last move was one of several processes at once."""
+        self.words = itertools.count()
+        """Numbers of what runs write into logs."""
         self.seen = 0
         self.violations: list[str] = []
         self.servers = 0
@@ -190,6 +180,13 @@ class House:
         """Now, on the clock of whoever acts."""
         return self.wall if self.acting is None else self.acting.clock.now()
 
+    def actor(self, transition: Any) -> Process | None:
+        """Who has made a transition that is in ``watched``."""
+        if self.contention is None or not self.overlapped:
+            return self.acting
+        names = {self.contention.name_of(process.store): process for process in self.processes}
+        return names.get(transition["by"])
+
     def holds_reports(self) -> bool:
         """Whether a process that has delivered lets writing it down wait."""
         return self.holding
@@ -210,7 +207,7 @@ class House:
             await self._check_stop(process, command.run_id or "")
             sender = Sender(command.command_id or "", user_id, origin)
             stopped = await process.store.write(
-                lambda tx: self._intake(session_id, process).stop(tx, command, sender), durable=True
+                lambda tx: self._intake(session_id, process).stop(tx, command, sender), durable=True, on=session_id
             )
             return stopped.acceptance
         assert isinstance(command, Prompt)
@@ -220,6 +217,7 @@ class House:
         admission = await process.store.write(
             lambda tx: self._intake(session_id, process).prompt(tx, arrival, may_start=process.trust.check()),
             durable=True,
+            on=session_id,
         )
         if origin.kind is OriginKind.RECALL and not admission.repeated and before is not None:
             # Not raised: the scheduler would take it for a failure of the session.
@@ -272,6 +270,7 @@ class House:
             admission = await process.store.write(
                 lambda tx: self._intake(session_id, process).prompt(tx, arrival, may_start=process.trust.check()),
                 durable=True,
+                on=session_id,
             )
             self._begun(process, admission.started)
             if told:
@@ -323,7 +322,8 @@ class House:
         owner = self.owners[session_id]
         sender = Sender(command_id, owner, Origin(kind=OriginKind.USER, recall_id=None))
         stop = Stop(command_id=command_id)
-        await process.store.write(lambda tx: self._intake(session_id, process).stop(tx, stop, sender), durable=True)
+        intake = self._intake(session_id, process)
+        await process.store.write(lambda tx: intake.stop(tx, stop, sender), durable=True, on=session_id)
 
     async def to_stop(self, run: Run) -> bool:
         row = await self.users.fetch_one("SELECT stop_command_id FROM runs WHERE id = ?", (run.id,))

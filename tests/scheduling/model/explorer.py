@@ -18,6 +18,7 @@ from navi_jupyter.store.rows import from_micros
 from tests.support.simulation import START, House, Violation
 
 from .invariants import check_move, check_rest
+from .overlaps import OFTEN, overlap
 from .processes import Killed, Process
 from .specs import TIMED, WHENS
 
@@ -46,6 +47,10 @@ class Told:
     """Runs that another server closed."""
     events: int = 0
     messages: int = 0
+    waits: int = 0
+    """Transactions that waited for one that was under way."""
+    lost: int = 0
+    """Connections that were lost at a COMMIT."""
 
 
 class Explorer:
@@ -89,11 +94,14 @@ class Explorer:
         self.told.runs += counts["runs"]
         self.told.events += counts["events"]
         self.told.messages += house.messages.sent.total()
+        self.told.lost += house.contention.lost if house.contention is not None else 0
 
     # --- what can happen
 
     async def _one_thing(self) -> None:
         self.told.moves += 1
+        if (contention := self.house.contention) and contention.overlaps and contention.lot.random() < OFTEN:
+            await overlap(self)
         draw = self.dice.random()
         if draw < 0.62:
             await self._move_a_process()
@@ -111,22 +119,24 @@ class Explorer:
     async def _start_process(self) -> None:
         store = self.free_stores.pop(self.dice.randrange(len(self.free_stores)))
         skew = SECOND * self.dice.choice([0, 0, -2, 2, 1])
+        if self.house.contention is not None and self.house.contention.overlaps:
+            skew = timedelta()  # it is not known on whose clock what happens at once is decided
         process = Process(self.house, store, skew)
         await process.register()
         self.house.processes.append(process)
         self.house.note(f"{process.id} starts, {skew.total_seconds():+.0f} s")
         process.begin(process.sweep())
-        await self._guarded(process, process.until_gate())
+        await self.guarded(process, process.until_gate())
 
     async def _move_a_process(self) -> None:
-        able = [p for p in self.house.processes if self.stalled.get(p, timedelta()) <= self.steady]
+        able = list(filter(self.is_able, self.house.processes))
         if not able:
             self._time_passes()
             return
         process = self.dice.choice(able)
         if not process.busy:
             self._give_work(process)
-            await self._guarded(process, process.until_gate())
+            await self.guarded(process, process.until_gate())
             return
         lot = self.dice.random()
         if lot < 0.012:
@@ -139,7 +149,11 @@ class Explorer:
             self.stalled[process] = self.steady + stall
             self.house.note(f"{process.id} is stopped at {process.gate.place!r} for {stall}")
             return
-        await self._guarded(process, process.move())
+        await self.guarded(process, process.move())
+
+    def is_able(self, process: Process) -> bool:
+        """Whether it is not stopped."""
+        return self.stalled.get(process, timedelta()) <= self.steady
 
     def _give_work(self, process: Process) -> None:
         works: list[Callable[[], Any]] = [process.turn] * 6 + [process.prepare] * 2
@@ -158,7 +172,7 @@ class Explorer:
             self.house.to_tell = max(0, self.house.to_tell - 1)
         process.begin(work())
 
-    async def _guarded(self, process: Process, moved: Awaitable[None]) -> None:
+    async def guarded(self, process: Process, moved: Awaitable[None]) -> None:
         """Move it; a fuse may kill it on the way."""
         self.house.acting = process
         self.house.note(f"{process.id} goes on from {process.gate.place!r}")
@@ -186,7 +200,7 @@ class Explorer:
     async def _runs_go_on(self) -> None:
         """Runs write into the log, and end, where their servers can."""
         for process in self.house.processes:
-            if self.stalled.get(process, timedelta()) > self.steady:
+            if not self.is_able(process):
                 continue
             process.trust.check()
             for run in list(process.runs.values()):
@@ -316,6 +330,8 @@ class Explorer:
         house.note("the faults stop")
         self.stalled.clear()
         house.holding, house.calm = False, True
+        if house.contention is not None:
+            house.contention.end()
         house.wall = self.latest  # the clock is right again, or an hour would have to pass first
         if not house.processes:
             await self._start_process()
@@ -336,14 +352,14 @@ class Explorer:
         """Whether nothing is open any more."""
         house = self.house
         for process in list(house.processes):
-            await self._finish(process)
+            await self.finish(process)
             await check_move(house)
             for work in (process.beat, process.settle, process.sweep, process.turn, process.tell_people):
                 while process.ended:
-                    await self._whole(process, process.tell())
+                    await self.whole(process, process.tell())
                 while process.happenings:
-                    await self._whole(process, process.happen())
-                await self._whole(process, work())
+                    await self.whole(process, process.happen())
+                await self.whole(process, work())
                 await check_move(house)
         for process in house.processes:
             for run in list(process.runs.values()):
@@ -376,20 +392,22 @@ class Explorer:
         waits += [max(now, from_micros(row["at"])) for row in rows]
         return waits
 
-    async def _finish(self, process: Process) -> None:
+    async def finish(self, process: Process) -> None:
         while process.busy:
             self.house.acting = process
             await process.move()
 
-    async def _whole(self, process: Process, work: Any) -> None:
+    async def whole(self, process: Process, work: Any) -> None:
         self.house.acting = process
         process.begin(work)
         await process.until_gate()
-        await self._finish(process)
+        await self.finish(process)
 
 
-async def explore(house: House, seed: int, told: Told) -> None:
-    """One history; raises Violation with the seed and what happened."""
+async def explore(house: House, seed: int, told: Told, *, overlaps: bool = False) -> None:
+    """One history; raises Violation with the seed and what happened. ``overlaps``: where the database can do that."""
+    if house.contention is not None:
+        house.contention.begin(seed, overlaps=overlaps)
     try:
         await Explorer(house, seed, told).history()
     except Violation as error:

@@ -41,6 +41,8 @@ def require(holds: bool, what: str) -> None:
 async def check_move(house: House) -> None:
     """I3, I4, I6 and the leases, for the transitions that were committed since the last look."""
     require(not house.violations, "; ".join(house.violations))
+    refusals = house.contention.refusals if house.contention is not None else []
+    require(not refusals, f"P1: the database refuses what a server does: {refusals[:2]}")
     rows = await house.users.fetch_all("SELECT * FROM watched WHERE number > ? ORDER BY number", (house.seen,))
     for row in rows:
         house.seen = row["number"]
@@ -68,12 +70,13 @@ async def _check_made(house: House, row: Any) -> None:
     require(following is None or expected < following, f"J1: {row['firing']} of {slot} starts after the next slot")
     spread = (row["reason"] or "").startswith("many were missed")
     require(not_before == expected or (spread and not_before > expected), f"I14: {row['firing']}: {not_before}")
-    assert house.acting is not None
-    now = house.acting.planned_at
+    actor = house.actor(row)
+    assert actor is not None
+    now = actor.planned_at
     late, clamped = now - expected >= LATE, row["not_before"] == row["wait_until"]
     if not late or (spread and clamped):
         return
-    starts = house.starts.setdefault((house.acting.id, house.owners[recall.id]), [])
+    starts = house.starts.setdefault((actor.id, house.owners[recall.id]), [])
     starts.append(max(now, not_before))
     at_once = max(Counter(starts).values())
     require(at_once <= misfires.AT_ONCE, f"I13: {at_once} missed slots of one owner start at once")
@@ -88,7 +91,10 @@ async def _check_transition(house: House, row: Any) -> None:
     require(was not in _FINAL or was == status, f"a final status changed: {step}")
     grows = was != status and (was, status) != ("claimed", "running")
     require(row["fence"] >= row["old_fence"] + grows, f"I4: the fence does not grow: {step}")
-    others = house.acting is not None and row["old_owner"] != house.acting.id
+    twice = was == status == "claimed" and row["fence"] > row["old_fence"]
+    require(not twice, f"I4: taken from a server that has it: {step}")
+    actor = house.actor(row)
+    others = actor is not None and row["old_owner"] != actor.id
     if was == "claimed" and others and (status == "running" or row["rescued"]):
         ran_out = row["old_lease"] is None or from_micros(row["old_lease"]) < house.clock()
         ended = await house.users.fetch_one(
@@ -96,7 +102,7 @@ async def _check_transition(house: House, row: Any) -> None:
             (firing,),
         )
         begun = await house.users.fetch_one("SELECT server_id FROM runs WHERE id = ?", (row["run"],))
-        if status == "running" and begun and house.acting is not None and begun["server_id"] == house.acting.id:
+        if status == "running" and begun and actor is not None and begun["server_id"] == actor.id:
             return  # its prompt had waited in the session's queue, and began on another server than the one it came by
         if ended:
             return  # whoever finds that the user came ends all of it, and leaves what the session has accepted to run
@@ -145,8 +151,17 @@ async def check_rest(house: House) -> None:
 
 
 async def _check_log(house: House) -> None:
-    """I4: a run that was closed, by whomever, has one end in the log, and nothing of it comes after that."""
+    """I4: a run that was closed, by whomever, has one end in the log, and nothing of it comes after that. L1: a log
+    has no gaps. L2: nothing stands in it twice."""
     rows = await house.users.fetch_all("SELECT session_id, seq, frame FROM events ORDER BY session_id, seq")
+    heads = {row["id"]: row["head_seq"] for row in await house.users.fetch_all("SELECT id, head_seq FROM sessions")}
+    numbers = Counter(row["session_id"] for row in rows)
+    last = {row["session_id"]: row["seq"] for row in rows}
+    for session, head in heads.items():
+        require((numbers[session], last.get(session, 0)) == (head, head), f"L1: {session} has gaps before {head}")
+    words = Counter(json.loads(row["frame"])["event"].get("value", {}).get("word") for row in rows)
+    del words[None]
+    require(not words or max(words.values()) == 1, f"L2: in the log twice: {[w for w, n in words.items() if n > 1]}")
     ended: set[str] = set()
     for row in rows:
         frame = json.loads(row["frame"])

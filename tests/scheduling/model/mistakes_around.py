@@ -26,7 +26,7 @@ from .mistakes import mistake
 
 @mistake
 def an_event_that_is_told_twice_fires_twice(house: House, patch: Patch) -> None:
-    house.drop_index("firings_event")
+    house.without_indexes.append("firings_event")
 
     async def never_heard(_self: RecallRows, _recall_id: str, _kind: str, _key: str) -> None:
         return None

@@ -31,7 +31,7 @@ from .telling import teller
 
 if TYPE_CHECKING:
     from navi_jupyter.ports.recalls import Claimed, Happened
-    from navi_jupyter.store.sqlite.store import SqliteStore
+    from navi_jupyter.store.database import Database
     from tests.support.simulation import House
 
 
@@ -100,7 +100,7 @@ class _Fused:
 class GatedStore:
     """The process's store: each call stops at the gate."""
 
-    def __init__(self, store: SqliteStore, gate: Gate) -> None:
+    def __init__(self, store: Database, gate: Gate) -> None:
         self._store = store
         self._gate = gate
 
@@ -154,7 +154,7 @@ class SkewedClock:
 class Process:
     """One server: its scheduler, and what it is in the middle of."""
 
-    def __init__(self, house: House, store: SqliteStore, skew: timedelta) -> None:
+    def __init__(self, house: House, store: Database, skew: timedelta) -> None:
         self.id = house.name_server()
         self.house = house
         self.store = store
@@ -331,7 +331,7 @@ class Process:
 
     def speak(self, run: Run) -> Coroutine[Any, Any, None]:
         """A run that it goes on with writes into the log, as the orchestrator's runs do."""
-        event = Custom(name="navi.kernel", value={"said_by": self.id})
+        event = Custom(name="navi.kernel", value={"said_by": self.id, "word": next(self.house.words)})
         draft = Draft(event, run_id=run.id, origin=run.origin, at=self.clock.now())
         return self.journal._commit({run.session_id: [draft]})
 

@@ -16,7 +16,7 @@ from navi_jupyter.store.notices import StoredNotices
 
 if TYPE_CHECKING:
     from navi_jupyter.ports.notifications import Notice
-    from navi_jupyter.store.sqlite.store import SqliteStore
+    from navi_jupyter.store.database import Database
 
     from .processes import Process
 
@@ -29,16 +29,6 @@ TARGETS = Targets(
 class _Files:
     def read(self) -> Targets:
         return TARGETS
-
-
-WATCH = """
-CREATE TABLE takes (number INTEGER PRIMARY KEY, notice INTEGER, taken_by TEXT, begins INTEGER);
-CREATE TRIGGER watch_takes AFTER UPDATE ON notices BEGIN
-    INSERT INTO takes (notice, taken_by, begins) VALUES
-        (new.number, iif(new.status = 'pending', new.taken_by, NULL), new.attempts > old.attempts);
-END;
-"""
-"""The database itself notes who has taken which notice."""
 
 
 class Messages:
@@ -57,7 +47,7 @@ class Messages:
         """Notices that others took after that: they may be sent twice."""
         self.seen = 0
 
-    async def check(self, store: SqliteStore, now: datetime, require: Require) -> None:
+    async def check(self, store: Database, now: datetime, require: Require) -> None:
         """N4: while a notice is somebody's nobody else takes it. ``now``: not earlier than who took it thinks."""
         rows = await store.fetch_all("SELECT * FROM takes WHERE number > ? ORDER BY number", (self.seen,))
         for row in rows:
@@ -142,7 +132,7 @@ def is_told(recall: Recall, row: Firing) -> bool | None:
 
 
 async def check_told(
-    messages: Messages, store: SqliteStore, recall: Recall, rows: Sequence[Firing], require: Require, *, edited: bool
+    messages: Messages, store: Database, recall: Recall, rows: Sequence[Firing], require: Require, *, edited: bool
 ) -> None:
     """N1 to N3, when nothing is open any more."""
     outages: defaultdict[datetime | None, list[Firing]] = defaultdict(list)
