@@ -1,8 +1,6 @@
 """Who calls the service: users of the JupyterHub, by its OAuth and its tokens, known for a bounded time.
 
-What the Hub has answered about a token is kept for :data:`KNOWN_FOR` seconds, and connections that stay open are asked
-about again as often: a token that was revoked is good for nothing after a minute. Not responsible for what a user may
-see (each route's owner).
+Not responsible for what a user may see (each route's owner), nor for connections that stay open (``server.hub_proxy``).
 """
 
 from __future__ import annotations
@@ -13,23 +11,18 @@ import hashlib
 import hmac
 import json
 import os
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet, InvalidToken
 from jupyterhub.services.auth import HubOAuth
 from jupyterhub.singleuser.extension import JupyterHubIdentityProvider
 from tornado.web import HTTPError, RequestHandler
-from tornado.websocket import WebSocketHandler
 from traitlets import default
 
-from ..log_setup import get_logger
+from ..server.hub_proxy.revocation import ASKED_WITHIN, KNOWN_FOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-KNOWN_FOR = 45  # seconds that the Hub's answer about a token is used
-
-log = get_logger("hub")
+    from collections.abc import Mapping
 
 
 def service_prefix(environment: Mapping[str, str]) -> str:
@@ -82,43 +75,14 @@ class HubIdentityProvider(JupyterHubIdentityProvider):  # type: ignore[misc]  # 
         A service of the Hub is no user: its name could be that of one, who would be taken for the owner. It reads the
         figures of this process, as administrators do; they are about all users.
         """
-        user = await super().get_user(handler)
+        try:
+            async with asyncio.timeout(ASKED_WITHIN):
+                user = await super().get_user(handler)
+        except TimeoutError:
+            raise HTTPError(503, "The JupyterHub does not answer. Try again in a moment.") from None
         if user is None:
             return None
         is_user = user.hub_user.get("kind") == "user"
         if handler.request.path == self.hub_auth.base_url + "metrics":
             return user if not is_user or user.hub_user.get("admin") else None
         return user if is_user else None
-
-    async def still_known(self, handler: RequestHandler) -> bool:
-        """Whether the Hub knows the token of a connection that is open, as the same user with access.
-
-        True while the Hub does not answer.
-        """
-        auth = self.hub_auth
-        token = auth.get_token(handler)
-        if not token:
-            return False
-        try:
-            found = await auth.user_for_token(token, session_id=auth.get_session_id(handler), sync=False)
-        except HTTPError:
-            return True
-        known = getattr(handler, "current_user", None)
-        return bool(
-            found
-            and auth.check_scopes(auth.access_scopes, found)
-            and (known is None or known.username == found.get("name"))
-        )
-
-
-async def close_revoked(provider: HubIdentityProvider, connections: Iterable[RequestHandler]) -> None:
-    """Close all sockets and event streams whose token the Hub does not know any more."""
-    for connection in connections:
-        if await provider.still_known(connection):
-            continue
-        log.info("connection_closed_token_revoked", user=getattr(connection.current_user, "username", None))
-        if isinstance(connection, WebSocketHandler):
-            connection.close(1001, "log in again")
-        else:
-            cast("Any", connection.request.connection).close()
-        await asyncio.sleep(0)

@@ -7,7 +7,6 @@ anything that another one does not know, so a user's requests may reach any of t
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import os
@@ -23,11 +22,11 @@ from traitlets import default
 from traitlets.config import Config
 
 from ..server.app import NaviExtension
+from ..server.hub_proxy.revocation import watch_tokens
 from ..server.identity import remember_secrets
 from ..server.page import PageHandler
-from ..server.transfers.unfinished import Unfinished
 from ..settings import Settings
-from .identity import KNOWN_FOR, HubIdentityProvider, close_revoked, service_prefix
+from .identity import HubIdentityProvider, service_prefix
 
 REQUIRED = ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_API_URL", "JUPYTERHUB_SERVICE_NAME", "JUPYTERHUB_SERVICE_URL")
 """Variables that JupyterHub sets for a service that it starts; an administrator who starts it sets them."""
@@ -77,8 +76,6 @@ class HubExtension(NaviExtension):
     serverapp_class = HubServer
     load_other_extensions = False
 
-    _checking: asyncio.Task[None] | None = None
-
     @classmethod
     def get_extension_package(cls) -> str:
         return "navi_jupyter.hub"
@@ -116,19 +113,7 @@ class HubExtension(NaviExtension):
             return
         remember_secrets(serverapp, self.lifecycle.kernel_token.value)
         self.lifecycle.start(None)
-        if isinstance(provider := serverapp.identity_provider, HubIdentityProvider):
-            check = self._check_connections(provider, self.lifecycle.unfinished)
-            self._checking = asyncio.create_task(check, name="navi-hub-connections")
-
-    async def _check_connections(self, provider: HubIdentityProvider, unfinished: Unfinished) -> None:
-        while True:
-            await asyncio.sleep(KNOWN_FOR)
-            await close_revoked(provider, unfinished.connections())
-
-    async def stop_extension(self) -> None:
-        if self._checking is not None:
-            self._checking.cancel()
-        await super().stop_extension()
+        self._looking = watch_tokens(serverapp, self.lifecycle.unfinished, self.log)
 
 
 def server_config(environment: Mapping[str, str]) -> Config:

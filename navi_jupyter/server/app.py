@@ -22,6 +22,7 @@ from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Limits, Settings, lease_of
 from .handler import ApiHandler
 from .hub_proxy.handlers import FORWARDING
+from .hub_proxy.revocation import watch_tokens
 from .hub_proxy.service import HubService
 from .identity import (
     LOCAL_USER,
@@ -280,6 +281,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
 
     lifecycle: Lifecycle | None = None  # set once the extension is loaded
     _service: HubService | None = None  # that everything is sent to, where there is one
+    _looking: asyncio.Task[None] | None = None  # for connections whose token was revoked
     _connecting: asyncio.Task[None] | None = None  # while the connection file cannot be written
 
     def read_settings(self) -> Settings:
@@ -343,7 +345,9 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         remember_secrets(serverapp, self.lifecycle.kernel_token.value)
         if not self._write_connection_file(serverapp, self.lifecycle.kernel_token.value):
             self._connecting = asyncio.create_task(self._retry_connection_file(serverapp), name="navi-connection-file")
-        if not self.hub_service_url:
+        if self.hub_service_url:
+            self._looking = watch_tokens(serverapp, self.lifecycle.unfinished, self.log)
+        else:
             # Not awaited: the server must answer, and kernels must work, while the database is opened.
             self.lifecycle.start(JupyterServices.of(serverapp))
 
@@ -368,8 +372,8 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Called when the server shuts down, also when it never started."""
-        if self._connecting is not None:
-            self._connecting.cancel()
+        for task in filter(None, (self._connecting, self._looking)):
+            task.cancel()
         remove_connection_file()
         if self.lifecycle is not None:
             await self.lifecycle.stop()

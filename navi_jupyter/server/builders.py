@@ -29,7 +29,7 @@ from ..errors import AttachmentNotFound
 from ..events import Custom
 from ..jupyter.jobs.service import NotebookJobService
 from ..jupyter.kernels.iopub import IopubReader
-from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..jupyter.kernels.jupyter_services import LENT_KERNELS, JupyterServices
 from ..jupyter.kernels.loans import KernelLoans
 from ..jupyter.kernels.observer import KernelObserver
 from ..jupyter.kernels.service import KernelService
@@ -102,7 +102,8 @@ async def build_store(settings: Settings) -> Stores:
 
 
 class Workspace:
-    """Kernels, notebooks and files of the Jupyter server; none without one. Opens nothing until it is used."""
+    """Kernels, notebooks and files of the Jupyter server; without one only kernels that waiting cells lend. Opens
+    nothing until it is used."""
 
     def __init__(
         self,
@@ -132,18 +133,14 @@ class Workspace:
             )
         )
         self.locate = None if links is None else links.located
-        kernels = self._kernels = (
-            None
-            if jupyter is None
-            else KernelService(
-                jupyter,
-                self.iopub,
-                loans=self.loans,
-                on_lost=lambda *lost: self.kernel_tools.lost(*lost),
-                on_code=on_code,
-                locate=self.locate,
-                lease_path=lambda: self.lease_file.path,
-            )
+        kernels = self._kernels = KernelService(
+            jupyter or LENT_KERNELS,
+            self.iopub,
+            loans=self.loans,
+            on_lost=lambda *lost: self.kernel_tools.lost(*lost),
+            on_code=on_code,
+            locate=self.locate,
+            lease_path=lambda: self.lease_file.path,
         )
         self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels, links, pages)
         self.jobs = (
@@ -154,11 +151,7 @@ class Workspace:
         self.access = JupyterAccess(
             kernels=kernels, notebooks=self.notebooks, files=None if jupyter is None else files_of(jupyter)
         )
-        self.kernel_tools = KernelTools(
-            process_of=kernels.process_of if kernels else lambda _: None,
-            runs_ours=kernels.runs_ours if kernels else lambda _: False,
-            known=kernels.knows if kernels else lambda _: False,
-        )
+        self.kernel_tools = KernelTools(process_of=kernels.process_of, runs_ours=kernels.runs_ours, known=kernels.knows)
         """Functions of the kernels' users: a source of tools."""
 
     def carry_ids(
@@ -201,8 +194,7 @@ class Workspace:
             await self.links.stop()
         if self.notebooks is not None:
             await self.notebooks.close()
-        if self._kernels is not None:
-            await self._kernels.close()
+        await self._kernels.close()
 
 
 def build_agent(settings: Settings, mcp: McpServers, kernel_tools: KernelTools) -> AgentParts:

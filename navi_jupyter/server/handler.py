@@ -62,8 +62,7 @@ def internal_error(error: BaseException, log: logging.Logger, **context: object)
     """The error for an unforeseen failure: the user gets an id, and the log has one line with the same id."""
     # The message itself may hold secrets or paths, so the client gets only the id.
     error_id = secrets.token_hex(4)
-    where = traceback.extract_tb(error.__traceback__)[-1:]
-    place = f"{where[0].filename}:{where[0].lineno}" if where else "?"
+    place = next((f"{one.filename}:{one.lineno}" for one in traceback.extract_tb(error.__traceback__)[-1:]), "?")
     details = " ".join(f"{key}={value!r}" for key, value in context.items())
     log.error("navi_internal_error id=%s error=%r at=%s %s", error_id, error, place, details)
     log.debug("navi_internal_error id=%s", error_id, exc_info=error)
@@ -142,7 +141,6 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
         """Answer with the contract's shape."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         self.set_header("Content-Type", "application/json")
-        # tornado calls this synchronously; the future only reports when the bytes have been sent.
         _ = self.finish(json.dumps(self._body_of(status_code, error)))
 
     def _body_of(self, status_code: int, error: BaseException | None) -> dict[str, str]:
@@ -154,6 +152,10 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
             message = getattr(error, "log_message", None) or (reason if error is None else f"{reason}.")
             return {"message": message, "reason": reason, "code": _STATUS_CODES.get(status_code, "internal_error")}
         return error_body(internal_error(error, self.log, method=self.request.method, path=self.request.path))
+
+    def _request_summary(self) -> str:
+        """For the log: without the query, which may have a token."""
+        return f"{self.request.method} {self.request.path} ({self.request.remote_ip})"
 
     def log_exception(self, *exc_info: Any) -> None:
         """Jupyter's own errors alone: a NaviError is an answer, and all others are logged by ``internal_error``."""

@@ -86,7 +86,8 @@ async def runtime(
 ) -> AsyncIterator[Services]:
     """Everything, started: what dead servers left open is closed before the first request is served.
 
-    Our log lines go where those of ``log`` go. Without ``jupyter`` there are no kernels, notebooks and files.
+    Our log lines go where those of ``log`` go. Without ``jupyter`` there are no notebooks and files, and only
+    kernels that are lent.
     Raises StoreError and its kinds when the database cannot be used.
     """
     send_to(log)

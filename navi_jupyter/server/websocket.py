@@ -238,7 +238,8 @@ class NotebooksHandler(SocketHandler):
         """Either side closed the socket."""
         super().on_close()
         self.lifecycle.sockets.discard(self)
-        self._services.sessions.pages.closed(self.emit)
+        if self._connected is not None:  # else it was refused
+            self._services.sessions.pages.closed(self.emit)
 
     def on_message(self, message: str | bytes) -> None:
         """What the page shows now."""

@@ -33,6 +33,7 @@ from navi_jupyter.store.sqlite.store import SqliteStore
 from navi_jupyter.store.transfer.source import reading
 from navi_jupyter.store.transfer.tables import TABLES
 from navi_jupyter.store.transfer.user_import import UserImport
+from navi_jupyter.store.user_configuration import UserConfigurationStore
 from tests.cli.test_database import fill, navi, rows
 from tests.store.test_attachments import png
 from tests.store.test_session_list import add, found
@@ -100,6 +101,7 @@ async def source_file(path: Path) -> dict[str, str]:
     )
     ids["attachment"] = attachment.id
     await PreferenceStore(store).set_model("local", "offline")
+    await UserConfigurationStore(store).put("local", "profile", "mine", '{"instructions": "Be brief."}')
     # What it does from here on is not kept, as of a server that is killed.
     with closing(sqlite3.connect(live)) as db, closing(sqlite3.connect(path)) as copy:
         db.backup(copy)

@@ -168,7 +168,7 @@ class Wire:
             self._read_more()
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
         self._buffer = bytearray(rest)
-        self.status = int(head.split(b" ", 2)[1])
+        self.status = int(head.split(None, 2)[1])  # a proxy may leave out the reason
         if self.status != 101:
             raise ConnectionRefusedError(f"{head.decode()} {rest.decode(errors='replace')}")
 

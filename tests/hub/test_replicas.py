@@ -24,6 +24,8 @@ from tests.support.hub import PASSWORD, Hub, Place
 from tests.support.postgres import PrivatePostgres
 from tests.support.server import free_port
 
+pytestmark = pytest.mark.timeout(400)  # a Hub and servers start with the first test
+
 
 class InTurns:
     """A load balancer: each connection goes to the next replica that answers."""

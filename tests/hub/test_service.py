@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from navi_jupyter.hub.identity import KNOWN_FOR
+from navi_jupyter.server.hub_proxy.revocation import KNOWN_FOR
 from navi_jupyter.server.rest import ROUTES
 from tests.e2e.client import Wire, call, log_of, new_session, ok, prompt, until
 from tests.support.hub import PASSWORD, Hub, Place
@@ -24,6 +24,8 @@ NOT_THERE = (
     *("api/me", "api/status", "api/shutdown", "api/config/x", "api/nbconvert", "api/events/subscribe", "files/navi.db"),
     *("nbconvert/html/x.ipynb", "view/x.html", "tree", "lab", "terminals/1", "terminals/websocket/1", "edit/x"),
 )
+
+pytestmark = pytest.mark.timeout(400)  # a Hub and servers start with the first test
 
 
 def status_of(place: Place, path: str, method: str = "GET") -> int:
@@ -103,11 +105,13 @@ def test_a_token_without_the_scope_of_the_service_is_refused(hub: Hub) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3 * KNOWN_FOR + 60)
-def test_a_revoked_token_is_refused_and_its_socket_is_closed_within_a_minute(hub: Hub) -> None:
+@pytest.mark.timeout(3 * KNOWN_FOR + 400)
+@pytest.mark.parametrize("way", ["service", "server"])
+def test_a_revoked_token_is_refused_and_its_socket_is_closed_soon(hub: Hub, way: str) -> None:
     user = hub.user("carol")
+    through = user.start_server().base_url if way == "server" else "/services/navi/"
     token, token_id = user.token()
-    place = Place(hub, "/services/navi/", token)
+    place = Place(hub, through, token)
     sid = new_session(place)
     wire = Wire(place, f"sessions/{sid}/ws", timeout=2 * KNOWN_FOR + 30)
     ended: list[tuple[float, str]] = []

@@ -22,7 +22,7 @@ import psutil
 from tests.support.needs import needed, peer
 from tests.support.server import ROOT, JupyterServer, ServerDied, free_port
 
-READY_WITHIN = 90.0  # seconds; a loaded machine is slow
+READY_WITHIN = 150.0  # seconds; a loaded machine is slow
 PASSWORD = "a password for all"
 
 _CONFIG = """
@@ -43,6 +43,7 @@ c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = given["home"] + "/homes/{username}"
 c.Spawner.cmd = [given["python"], "-m", "jupyterhub.singleuser"]
 c.Spawner.args = given["server_args"]
+c.Spawner.start_timeout = c.Spawner.http_timeout = 180  # seconds; a loaded machine is slow
 c.Spawner.server_token_scopes = ["users:activity!user", "access:servers!server", "access:services!service=navi"]
 c.Spawner.environment = given["server_env"]
 c.JupyterHub.services = given["services"]

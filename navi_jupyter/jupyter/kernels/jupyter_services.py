@@ -29,3 +29,28 @@ class JupyterServices:
             root_dir=str(serverapp.root_dir),
             settings=serverapp.web_app.settings,
         )
+
+
+class _NoKernels:
+    """A kernel manager without kernels."""
+
+    connection_dir = ""
+
+    def __contains__(self, kernel_id: object) -> bool:
+        return False
+
+
+class _NoSessions:
+    """A session manager that starts no kernel."""
+
+    async def list_sessions(self) -> list[Mapping[str, Any]]:
+        return []
+
+    async def create_session(self, **_: object) -> Mapping[str, Any]:
+        raise RuntimeError("none can be started here. A cell that asks lends its own while it waits for the answer.")
+
+
+LENT_KERNELS = JupyterServices(
+    kernel_manager=_NoKernels(), session_manager=_NoSessions(), contents_manager=None, root_dir=""
+)
+"""Where there is no Jupyter server's kernel: only those that waiting cells lend."""

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
+from urllib.parse import unquote, unquote_plus
 
 from jupyter_server._tz import utcnow
 from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
-from ...errors import Forbidden, NotReady
-from ..handler import ApiHandler, NaviHandler
+from ...errors import Forbidden, NotFound, NotReady
+from ..handler import KEEP_ALIVE, ApiHandler, NaviHandler
 from ..kernel_caller import HEADER
 from ..transfers.unfinished import LARGEST_MESSAGE
 from ..websocket import PING, SocketHandler
@@ -43,10 +45,20 @@ PASSED_ON = (
 HELD_BACK = frozenset(
     (
         *("connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"),
-        *("content-security-policy", "set-cookie", "x-jupyterhub-version"),
+        *("set-cookie", "x-jupyterhub-version"),
     )
 )
 """Headers of an answer that are the web server's own."""
+
+
+SILENT = 3 * KEEP_ALIVE  # seconds without a byte after which an event stream has ended, whatever its connection says
+
+
+def _unquoted(text: str) -> str:
+    """Without its percent signs, however often it was quoted."""
+    while (plain := unquote(text)) != text:
+        text = plain
+    return text
 
 
 class _Forwarding(NaviHandler):
@@ -67,8 +79,13 @@ class _Forwarding(NaviHandler):
     def path(self) -> str:
         """Below the service's address, as it was asked for, without this server's token."""
         path = str(self.request.uri).partition("?")[0].removeprefix(self.base_url)
+        # The address is put together from it: what goes up from there would be another one, with this server's token.
+        if any(set(_unquoted(part)) <= {"."} and part for part in re.split(r"[/\\]", _unquoted(path))) or "\\" in path:
+            raise NotFound("There is no such address.")
         query = "&".join(
-            part for part in self.request.query.split("&") if part and part.partition("=")[0] not in ("token", "_xsrf")
+            part
+            for part in self.request.query.split("&")
+            if part and unquote_plus(part.partition("=")[0]) not in ("token", "_xsrf")
         )
         return f"/{path}" + (f"?{query}" if query else "")
 
@@ -81,6 +98,10 @@ class _Forwarding(NaviHandler):
 class ForwardedRequests(_Forwarding, ApiHandler):
     """``navi/api/…`` and ``navi/mcp``."""
 
+    def skip_check_origin(self) -> bool:
+        """For MCP the origin is looked at also with a token, as its protocol wants it: the service sees this server."""
+        return not self.request.path.startswith(f"{self.base_url}navi/mcp") and super().skip_check_origin()
+
     async def _serve(self, path: str) -> None:
         try:
             await self._serve_by_service()
@@ -92,9 +113,6 @@ class ForwardedRequests(_Forwarding, ApiHandler):
     async def _serve_by_service(self) -> None:
         await self.authorize("read" if self.request.method in ("GET", "HEAD") else "execute")
         body = None if self._body is None else self._body.content()
-        unfinished, owner = self.lifecycle.unfinished, self.owner
-        unfinished.require_connection(owner)
-        unfinished.connect(owner, self)
         forwarding = asyncio.ensure_future(self._forward(body))
         leaving = asyncio.ensure_future(self.gone.wait())
         try:
@@ -105,7 +123,7 @@ class ForwardedRequests(_Forwarding, ApiHandler):
             forwarding.cancel()
             leaving.cancel()
             await asyncio.gather(forwarding, leaving, return_exceptions=True)
-            unfinished.disconnect(owner, self)
+            self.lifecycle.unfinished.disconnect(self.owner, self)
 
     async def _forward(self, body: bytes | None) -> None:
         import httpx  # late: costs time at the server's start
@@ -115,6 +133,10 @@ class ForwardedRequests(_Forwarding, ApiHandler):
         ) as it:
             if it.status_code in (502, 503, 504) and "json" not in it.headers.get("Content-Type", ""):
                 raise NotReady(UNREACHABLE)  # of the Hub's proxy, which has no service to send it to
+            streams = it.headers.get("Content-Type", "").startswith("text/event-stream")
+            if streams:
+                self.lifecycle.unfinished.require_connection(self.owner)
+                self.lifecycle.unfinished.connect(self.owner, self)
             self.set_status(it.status_code, it.reason_phrase or None)
             self.clear_header("Content-Type")
             for name, value in it.headers.items():
@@ -124,10 +146,15 @@ class ForwardedRequests(_Forwarding, ApiHandler):
                 try:
                     await self.flush()
                     # As it comes, also while it is compressed: no faster than the client reads.
-                    async for piece in it.aiter_raw():
+                    pieces = aiter(it.aiter_raw())
+                    while True:
+                        async with asyncio.timeout(SILENT if streams else None):
+                            piece = await anext(pieces, None)
+                        if piece is None:
+                            break
                         self.write(piece)
                         await self.flush()
-                except httpx.HTTPError:
+                except (httpx.HTTPError, TimeoutError):
                     self._cut(NotReady(UNREACHABLE))  # a broken answer must not look whole
                     return
                 await self.finish(set_content_type=it.headers.get("Content-Type"))

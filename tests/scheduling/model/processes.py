@@ -32,6 +32,7 @@ from .telling import teller
 if TYPE_CHECKING:
     from navi_jupyter.ports.recalls import Claimed, Happened
     from navi_jupyter.store.database import Database
+    from navi_jupyter.store.served_owners import ServedOwners
     from tests.support.simulation import House
 
 
@@ -84,6 +85,7 @@ class _Fused:
     def __init__(self, tx: Any, calls: int) -> None:
         self._tx = tx
         self._left = calls
+        self.served: ServedOwners = tx.served
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method = getattr(self._tx, name)
@@ -123,6 +125,10 @@ class GatedStore:
             raise Killed from None
         await self._gate.stop("after a transaction")
         return result
+
+    @property
+    def served(self) -> ServedOwners:
+        return self._store.served
 
     def made_ahead(self, *states: Any) -> Any:
         return self._store.made_ahead(*states)  # reaches no database
