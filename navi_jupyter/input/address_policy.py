@@ -6,8 +6,14 @@ checks the very address that it connects to, since a name may resolve to another
 
 from __future__ import annotations
 
+import re
 import socket
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from urllib.parse import SplitResult, urlsplit
+
+MAX_URL = 4000  # characters of an address that a user gives
+_NOT_IN_ADDRESS = re.compile(r"[\s\\\x00-\x20\x7f-\U0010ffff]")
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
@@ -25,6 +31,37 @@ def why_refused(address: str) -> str | None:
         return f"{address[:100]} is not an IP address"
     why = next((kind for each in (found, *_embedded(found)) if (kind := _kind(each))), None)
     return None if why is None else f"{address} is {why}"
+
+
+def parts_of_url(url: str, *, allow_private: bool, hint: str) -> SplitResult | str:
+    """The parts of an address to connect to; or what is wrong with it, which shows nothing of it. Without the network.
+
+    ``hint``: what there is in place of a password.
+    """
+    if len(url) > MAX_URL:
+        return f"it is longer than {MAX_URL} characters"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "it is not a URL"
+    if parts.scheme == "http" and not allow_private:
+        return "http:// is not encrypted: use https://"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return "it must be like https://host/path"
+    if _NOT_IN_ADDRESS.search(url):
+        return "it must be ASCII without spaces (percent-encode the path, use the host's xn-- form)"
+    if "@" in parts.netloc:
+        return f"it must have no user name or password: {hint}"
+    return parts
+
+
+def why_refused_host(host: str) -> str | None:
+    """As :func:`why_refused` for a host that is written as an address; a name is looked at when it is connected to."""
+    with suppress(ValueError):
+        ip_address(host.partition("%")[0])
+        return why_refused(host)
+    return None
 
 
 def _kind(address: IPv4Address | IPv6Address) -> str | None:

@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from ..input.address_policy import MAX_URL
+
 # Seconds until sending is given up. Apprise's own limits are 4 s to connect and 4 s to read, for each request.
 DEADLINE = 45.0
-MAX_URL = 4000
 MISSING = 'Notifications need another package: pip install "navi-jupyter[notify]"'
 STOPPED = "the server was stopped"
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")

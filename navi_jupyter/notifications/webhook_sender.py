@@ -16,15 +16,13 @@ import hmac
 import re
 import ssl
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from ..input.address_policy import resolve, why_refused
-from .apprise_sender import MAX_URL, STOPPED, SendResult
+from ..input.address_policy import parts_of_url, resolve, why_refused, why_refused_host
+from .apprise_sender import STOPPED, SendResult
 
 DEADLINE = 15.0  # seconds from the look-up of the host to the last header of the answer
 CONNECTING = 5.0  # seconds for each address of the host
@@ -33,7 +31,6 @@ LONGEST_WAIT = timedelta(hours=1)  # that a service can ask for by ``Retry-After
 SHORTEST_SECRET, LONGEST_SECRET = 24, 64  # bytes, by the specification
 _PREFIX = "whsec_"
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?\r\n")
-_NOT_IN_ADDRESS = re.compile(r"[\s\\\x00-\x20\x7f-\U0010ffff]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,27 +79,13 @@ def headers_of(webhook: Webhook, event_id: str, body: bytes, *, at: datetime) ->
 
 def why_unusable_address(url: str, *, allow_private: bool) -> str | None:
     """What is wrong with a webhook's address, without use of the network; None when nothing is. Shows nothing of it."""
-    if len(url) > MAX_URL:
-        return f"it is longer than {MAX_URL} characters"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "it is not a URL"
-    if parts.scheme == "http" and not allow_private:
-        return "http:// is not encrypted: use https://"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        return "it must be like https://host/path"
-    if _NOT_IN_ADDRESS.search(url):
-        return "it must be ASCII without spaces (percent-encode the path, use the host's xn-- form)"
-    if "@" in parts.netloc:
-        return "it must have no user name or password: the signature says who sends"
+    parts = parts_of_url(url, allow_private=allow_private, hint="the signature says who sends")
+    if isinstance(parts, str):
+        return parts
     if parts.fragment:
         return "it must have no #fragment"
-    with suppress(ValueError):  # a name, or an odd spelling of an address: looked at when something is sent
-        ip_address(parts.hostname.partition("%")[0])
-        if not allow_private and (why := why_refused(parts.hostname)) is not None:
-            return f"{why}: events go to addresses of the internet only (the administrator's notify_allow_private)"
+    if not allow_private and (why := why_refused_host(parts.hostname or "")) is not None:
+        return f"{why}: events go to addresses of the internet only (the administrator's notify_allow_private)"
     return None
 
 

@@ -11,8 +11,8 @@ import json
 import logging
 import secrets
 import traceback
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +22,7 @@ from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
 from tornado.escape import utf8
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.web import HTTPError, stream_request_body
 
 from .. import __version__
 from ..errors import Forbidden, InvalidRequest, LimitReached, NaviError
@@ -32,6 +32,7 @@ from .http import RESOURCE, Action, EventStream, HttpReply, Request
 from .identity import LOCAL_USER, identifies_people, owner_of
 from .kernel_caller import HEADER, KernelCaller, read_caller
 from .lifecycle import Lifecycle
+from .transfers.event_stream import stream_events
 from .transfers.request_body import RequestBody
 from .transfers.unfinished import PATIENCE, Transfer
 
@@ -103,6 +104,9 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
     kernel: KernelCaller | None = None
     """Who sends the request with the kernels' token; None: the user's page or program. Only after ``prepare``."""
 
+    body_has_come = False
+    """Whether the request's body was received as a whole. Set by handlers that take one."""
+
     async def prepare(self) -> None:  # type: ignore[override]
         """Authenticate the request. Raises 403 when neither Jupyter nor the kernels' token knows the user."""
         await ensure_async(super().prepare())  # type: ignore[arg-type]
@@ -141,6 +145,10 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
         """Answer with the contract's shape."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         self.set_header("Content-Type", "application/json")
+        if not self.body_has_come:
+            # tornado closes the connection then, also where there is no body. A proxy that does not know sends its next
+            # request there, in vain.
+            self.set_header("Connection", "close")
         _ = self.finish(json.dumps(self._body_of(status_code, error)))
 
     def _body_of(self, status_code: int, error: BaseException | None) -> dict[str, str]:
@@ -168,6 +176,7 @@ class ApiHandler(NaviHandler, APIHandler):
     """``navi/api/…``: finds the operation in the table of routes, calls it, writes its reply."""
 
     _body: RequestBody | None = None
+    _refusal: HTTPError | NaviError | None = None  # why the request is refused once its body has come
 
     def initialize(self, name: str) -> None:
         super().initialize(name)
@@ -181,6 +190,22 @@ class ApiHandler(NaviHandler, APIHandler):
     def on_finish(self) -> None:
         self._end_body()
         super().on_finish()
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Who is refused has the answer after the body, if that is short or none, and else at once, on a connection
+        that is closed: what a proxy sends there meanwhile is lost, and the answer with it."""
+        try:
+            await super().prepare()
+        except (HTTPError, NaviError) as error:
+            if self._announced > LONGEST_DROPPED or "Transfer-Encoding" in self.request.headers:
+                raise
+            self._refusal = error
+            NaviHandler.expect_body(self)
+
+    @property
+    def _announced(self) -> int:
+        length = self.request.headers.get("Content-Length", "")
+        return int(length) if length.isascii() and length.isdecimal() else 0  # tornado has checked it
 
     def expect_body(self) -> None:
         """Keep what comes, up to the limit of the operation."""
@@ -220,6 +245,9 @@ class ApiHandler(NaviHandler, APIHandler):
 
     @allow_unauthenticated
     async def get(self, path: str | None) -> None:
+        self.body_has_come = True
+        if self._refusal is not None:
+            raise self._refusal
         if self._body is not None:
             self._body.complete()
         await self._serve(path or "")
@@ -334,67 +362,5 @@ class ApiHandler(NaviHandler, APIHandler):
         await self.finish(json.dumps(body))
 
 
+LONGEST_DROPPED = 2**16  # bytes of a body that are read of somebody who is refused
 SMALL = 2**18  # bytes of an answer, or a piece of one, that is not counted
-KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent: proxies close a silent connection after 60
-
-_SNAPSHOT = ',"snapshot":true}'  # only the text of a snapshot's envelope ends like this
-
-
-def encode(envelopes: Sequence[tuple[int, str]]) -> str:
-    """The envelopes ``(seq, JSON text)`` as events.
-
-    The events of a snapshot all have the same ``seq``. Only the last one has an id: a client whose connection broke in
-    the middle of a snapshot must not come back with a cursor that skips the rest of it.
-    """
-    last = len(envelopes) - 1
-    return "".join(
-        f"data: {text}\n\n" if index != last and text.endswith(_SNAPSHOT) else f"id: {seq}\ndata: {text}\n\n"
-        for index, (seq, text) in enumerate(envelopes)
-    )
-
-
-async def stream_events(handler: RequestHandler, stream: EventStream, gone: asyncio.Event) -> None:
-    """Write pages as they come, until the client goes (``gone`` is set), the session is deleted or the server stops.
-
-    A client that does not read blocks only its own loop here: there is no queue that could grow.
-    """
-    handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
-    handler.set_header("Cache-Control", "no-cache, no-transform")
-    handler.set_header("X-Accel-Buffering", "no")
-    if handler.request.method == "HEAD":
-        return
-    with suppress(StreamClosedError):
-        await handler.flush()
-        async with aclosing(with_silences(stream.pages, KEEP_ALIVE, gone)) as pages:
-            async for envelopes in pages:
-                handler.write(encode(envelopes) if envelopes else ": keep-alive\n\n")
-                await handler.flush()
-
-
-async def with_silences(
-    pages: AsyncGenerator[Sequence[tuple[int, str]]], period: float, gone: asyncio.Event
-) -> AsyncGenerator[Sequence[tuple[int, str]]]:
-    """The pages, and an empty one after each ``period`` seconds without, until ``gone`` is set. Closes ``pages``."""
-    leaving: asyncio.Future[Any] = asyncio.ensure_future(gone.wait())
-    coming: asyncio.Future[Any] | None = None
-    try:
-        while not gone.is_set():
-            coming = coming or asyncio.ensure_future(anext(pages))
-            # wait, not wait_for, which would cancel a page that takes longer than the period.
-            await asyncio.wait((coming, leaving), timeout=period, return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                yield ()
-                continue
-            try:
-                page: Sequence[tuple[int, str]] = coming.result()
-            except StopAsyncIteration:
-                return
-            coming = None
-            yield page
-    finally:
-        leaving.cancel()
-        if coming is not None:
-            coming.cancel()
-            with suppress(asyncio.CancelledError, StopAsyncIteration):
-                await coming
-        await pages.aclose()

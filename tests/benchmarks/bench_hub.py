@@ -109,7 +109,7 @@ def transactions(url: str) -> int:
 
 
 def ready(port: int) -> bool:
-    """Whether a replica answers; it lets nobody in here."""
+    """Whether a replica answers: 403, without a login."""
     with suppress(OSError):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/services/navi/navi/api/health", timeout=5)

@@ -284,3 +284,26 @@ def test_what_makes_no_progress_is_ended_and_what_is_slow_goes_on(server: Jupyte
             status, error = answer_of(body)
             assert (name, status, error["code"]) == (name, 408, "request_timeout")
         assert "accepted" in idle.answer({"type": "prompt", "text": "what can you do?", "mode": "enqueue"})
+
+
+def test_a_connection_of_a_proxy_stays_open_after_refusals(server: JupyterServer) -> None:
+    """A proxy sends the next request of another user on the same connection, and may have begun to."""
+    wrong = {"Authorization": "token wrong", "Content-Type": "application/json"}
+    right = {"Authorization": f"token {server.token}"}
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+        connection.connect()
+        used = connection.sock
+        for method, headers, body, status in (
+            ("GET", wrong, None, 403),
+            ("POST", wrong, b'{"x": 1}', 403),
+            ("POST", wrong, bytes(60_000), 403),
+            ("PUT", right, b"{}", 405),
+            ("GET", right, None, 200),
+        ):
+            connection.request(method, f"{server.base_url}navi/api/sessions", body=body, headers=headers)
+            answer = connection.getresponse()
+            assert (answer.status, json.loads(answer.read()) is not None) == (status, True)
+            assert connection.sock is used
+    for announced in (["Content-Length: 10000000"], ["Transfer-Encoding: chunked"]):
+        with begin_body(server, *announced, path="sessions", token="wrong") as refused:
+            assert b"\r\nConnection: close\r\n" in refused.recv(65_536)

@@ -72,3 +72,24 @@ async def test_an_odd_answer_ends_no_connection_and_no_look(odd: str, monkeypatc
     finally:
         looks.cancel()
         hub.close()
+
+
+async def test_many_sockets_of_one_login_are_one_question_to_the_hub() -> None:
+    oauth = pytest.importorskip("jupyterhub.services.auth").HubOAuth
+    asked = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.append(1)
+        await asyncio.sleep(0.05)
+        writer.write(REFUSED)
+        writer.close()
+
+    hub = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{hub.sockets[0].getsockname()[1]}/hub/api"
+    auth = oauth(api_url=url, api_token="s", oauth_client_id="service-navi", base_url="/services/navi/")
+    streams: list[Any] = [Stream() for _ in range(30)]
+    await revocation.close_revoked(auth, streams, LOG)
+    hub.close()
+    assert not any(each.open for each in streams)
+    assert len(asked) == 1

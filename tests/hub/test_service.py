@@ -99,6 +99,20 @@ def test_a_service_of_the_hub_is_no_user_but_reads_the_metrics_which_users_do_no
     assert status_of(hub.user("alice").at_service(), "metrics") == 403
 
 
+def test_nothing_of_the_services_machine_is_lent_to_users(hub: Hub) -> None:
+    alice = hub.user("alice").at_service()
+    models = [one["name"] for one in ok(alice, "GET", "models")["models"]]
+    assert not [name for name in models if name.startswith("acp:")]
+    refused = call(alice, "POST", "sessions", {"model": "acp:claude"})
+    assert (refused.status, "This server runs no agent programs." in refused.json["message"]) == (409, True)
+    stored = call(alice, "PUT", "providers/openai-chat", {"value": "sk-0123456789abcdef0123456789abcdef"})
+    assert stored.status == 403, "the key of one would be everybody's"
+    assert not ok(alice, "GET", "providers")["may_store"]
+    inward = {"url": "https://127.0.0.1:8888/mcp"}
+    assert call(alice, "PUT", "mcp/mine", inward).status == 400
+    assert call(alice, "PUT", "mcp/mine", {"command": "sh"}).status == 400
+
+
 def test_a_token_without_the_scope_of_the_service_is_refused(hub: Hub) -> None:
     token, _ = hub.user("alice").token(["access:servers!user"])
     assert call(Place(hub, "/services/navi/", token), "GET", "sessions").status == 403

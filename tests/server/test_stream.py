@@ -19,8 +19,8 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 
 from navi_jupyter.orchestrator.followers import make_page
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.server.handler import encode, with_silences
 from navi_jupyter.server.transfers import websocket_protocol
+from navi_jupyter.server.transfers.event_stream import encode, with_silences
 from navi_jupyter.server.transfers.websocket_protocol import BoundedProtocol, PageWriter
 from tests.conftest import Api, Envelope, ends
 

@@ -276,7 +276,7 @@ class HubUser:
 
 
 class Place(JupyterServer):
-    """An address of the Hub with Navi's routes below it: what tests of servers use, where nobody starts it."""
+    """An address of the Hub with Navi's routes below it, for what tests do with a server. It is not started by them."""
 
     def __init__(self, hub: Hub, base_url: str, token: str) -> None:
         super().__init__(hub.home / "unused", token=token)

@@ -9,23 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ...errors import InvalidRequest
-from ...input.address_policy import why_refused
+from ...input.address_policy import parts_of_url, why_refused_host
 from ...ports.user_configuration import NOTHING_CONFIGURED, UserConfiguration
 from .config import HTTP, NAME, VARIABLE, Configuration, FilledVariables, ServerConfig, longest_first
 
 SOURCE = "your own"
-MAX_URL = 4000
 MAX_HEADERS = 50
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 _VALUE = re.compile(r"[\x20-\x7e\t]{0,8000}")
-_NOT_IN_ADDRESS = re.compile(r"[\s\\\x00-\x20\x7f-\U0010ffff]")
 # Of the transport: the body's length and form, and which host is meant.
 _RESERVED = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-type", "accept-encoding"})
 _SETTINGS = ("disabled", "trust_hints", "protocol", "call_timeout")
@@ -70,23 +66,11 @@ def user_server(name: str, entry: Mapping[str, Any], *, allow_private: bool) -> 
 
 def why_unusable_url(url: str, *, allow_private: bool) -> str | None:
     """What is wrong with the address of a user's server, without use of the network; None when nothing is."""
-    if len(url) > MAX_URL:
-        return f"it is longer than {MAX_URL} characters"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "it is not a URL"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or _NOT_IN_ADDRESS.search(url):
-        return "it must be like https://host/path, ASCII without spaces"
-    if parts.scheme == "http" and not allow_private:
-        return "http:// is not encrypted: use https://"
-    if "@" in parts.netloc:
-        return "it must have no user name or password: use headers"
-    with suppress(ValueError):  # a name, or an odd spelling of an address: looked at when it is connected to
-        ip_address(parts.hostname.partition("%")[0])
-        if not allow_private and (why := why_refused(parts.hostname)) is not None:
-            return f"{why}: only addresses of the internet are connected to (the administrator's mcp_allow_private)"
+    parts = parts_of_url(url, allow_private=allow_private, hint="use headers")
+    if isinstance(parts, str):
+        return parts
+    if not allow_private and (why := why_refused_host(parts.hostname or "")) is not None:
+        return f"{why}: only addresses of the internet are connected to (the administrator's mcp_allow_private)"
     return None
 
 

@@ -21,8 +21,9 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
 from ...errors import Forbidden, NotFound, NotReady
-from ..handler import KEEP_ALIVE, ApiHandler, NaviHandler
+from ..handler import ApiHandler, NaviHandler
 from ..kernel_caller import HEADER
+from ..transfers.event_stream import KEEP_ALIVE
 from ..transfers.unfinished import LARGEST_MESSAGE
 from ..websocket import PING, SocketHandler
 from .service import UNREACHABLE, HubService
@@ -42,14 +43,11 @@ PASSED_ON = (
     "traceparent",
 )
 """Headers of a request that mean something to the service; cookies and tokens are this server's."""
-HELD_BACK = frozenset(
-    (
-        *("connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"),
-        *("set-cookie", "x-jupyterhub-version"),
-    )
-)
+HELD_BACK = {"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"} | {
+    "set-cookie",
+    "x-jupyterhub-version",
+}
 """Headers of an answer that are the web server's own."""
-
 
 SILENT = 3 * KEEP_ALIVE  # seconds without a byte after which an event stream has ended, whatever its connection says
 
@@ -80,7 +78,7 @@ class _Forwarding(NaviHandler):
         """Below the service's address, as it was asked for, without this server's token."""
         path = str(self.request.uri).partition("?")[0].removeprefix(self.base_url)
         # The address is put together from it: what goes up from there would be another one, with this server's token.
-        if any(set(_unquoted(part)) <= {"."} and part for part in re.split(r"[/\\]", _unquoted(path))) or "\\" in path:
+        if not {".", ".."}.isdisjoint(re.split(r"[/\\]", _unquoted(path))):
             raise NotFound("There is no such address.")
         query = "&".join(
             part
@@ -95,7 +93,7 @@ class _Forwarding(NaviHandler):
         return found if self.kernel is None else {**found, HEADER: self.request.headers.get(HEADER, "- - 0 -")}
 
 
-class ForwardedRequests(_Forwarding, ApiHandler):
+class ForwardedRequests(ApiHandler, _Forwarding):
     """``navi/api/…`` and ``navi/mcp``."""
 
     def skip_check_origin(self) -> bool:

@@ -47,18 +47,22 @@ async def close_revoked_forever(hub_auth: Any, unfinished: Unfinished, log: Log)
 async def close_revoked(hub_auth: Any, connections: Sequence[RequestHandler], log: Log) -> None:
     """Close those whose token the Hub does not know any more."""
     room = asyncio.Semaphore(AT_ONCE)
+    by_token: dict[tuple[str, str], list[RequestHandler]] = {}
+    for one in connections:  # a page has a socket for each open session
+        by_token.setdefault((hub_auth.get_token(one) or "", hub_auth.get_session_id(one)), []).append(one)
 
-    async def look(connection: RequestHandler) -> None:
+    async def look(same: Sequence[RequestHandler]) -> None:
         async with room:
-            known = await still_known(hub_auth, connection, log)
-        if not known:
+            # The answer about the first is kept: the others ask nothing of the Hub.
+            closed = [one for one in same if not await still_known(hub_auth, one, log)]
+        for connection in closed:
             log.info("navi_connection_closed reason=%r", "its token was revoked")
             if isinstance(connection, WebSocketHandler):
                 connection.close(1001, "log in again")
             else:
                 cast("Any", connection.request.connection).close()
 
-    await asyncio.gather(*(look(one) for one in connections))
+    await asyncio.gather(*map(look, by_token.values()))
 
 
 async def still_known(hub_auth: Any, connection: RequestHandler, log: Log) -> bool:

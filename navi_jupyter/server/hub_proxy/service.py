@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import HTTPTimeoutError
@@ -29,13 +29,14 @@ UNREACHABLE = "The Navi service of this JupyterHub does not answer. Try again in
 
 
 class HubService:
-    """The service as this server reaches it. One per process, made at the first request."""
+    """The service as this server reaches it. One per process; opens nothing before the first request."""
 
     def __init__(self, url: str, token: str) -> None:
         """``url``: of the service itself, such as ``https://hub/services/navi/``."""
         self.url = url.rstrip("/")
         self._token = token
         self._client: httpx.AsyncClient | None = None
+        self._errors: type[Exception] = Exception  # what the client raises; httpx is not imported yet
         self._making = asyncio.Lock()
 
     @asynccontextmanager
@@ -43,30 +44,33 @@ class HubService:
         self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None = None
     ) -> AsyncIterator[httpx.Response]:
         """Send one request below the service's address; its answer, not read yet. Raises NotReady."""
-        httpx = await asyncio.to_thread(import_module, "httpx")
-        client = await self._made(httpx)
-        sent = client.build_request(method, self.url + path, headers={**headers, **self._authorization}, content=body)
+        client = await self._opened()
+        # An answer goes on as it comes: in no encoding that was not asked for, as httpx would by itself.
+        all_headers = {"Accept-Encoding": "identity", **headers, **self._authorization}
+        sent = client.build_request(method, self.url + path, headers=all_headers, content=body)
         try:
             answer = await client.send(sent, stream=True)
-        except httpx.HTTPError as error:
+        except self._errors as error:
             raise NotReady(UNREACHABLE) from error
         try:
             yield answer
         finally:
             await answer.aclose()
 
-    async def _made(self, httpx: Any) -> httpx.AsyncClient:
-        async with self._making:  # its certificates are read in a thread
-            if self._client is None:
+    async def _opened(self) -> httpx.AsyncClient:
+        async with self._making:  # the import, and reading the certificates, take a thread some time
+            if (client := self._client) is None:
+                library = await asyncio.to_thread(import_module, "httpx")
+                self._errors = library.HTTPError
                 # The environment's proxies are for the world outside; the service is a neighbour.
-                self._client = await asyncio.to_thread(
-                    httpx.AsyncClient,
+                made = await asyncio.to_thread(
+                    library.AsyncClient,
                     trust_env=False,
-                    timeout=httpx.Timeout(ANSWER_WITHIN, connect=CONNECTED_WITHIN, pool=None),
-                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+                    timeout=library.Timeout(ANSWER_WITHIN, connect=CONNECTED_WITHIN, pool=None),
+                    limits=library.Limits(max_connections=None, max_keepalive_connections=20),
                 )
-            made: Any = self._client
-            return made  # type: ignore[no-any-return]  # httpx is not imported here
+                client = self._client = cast("httpx.AsyncClient", made)
+            return client
 
     async def socket(self, path: str, headers: Mapping[str, str]) -> WebSocketClientConnection | None:
         """A WebSocket to the service; None where it refuses one, and says why to a plain request. Raises NotReady."""

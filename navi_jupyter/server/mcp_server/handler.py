@@ -124,6 +124,7 @@ class McpHandler(NaviHandler, APIHandler):
 
     async def _serve(self) -> None:
         self._gone = asyncio.Event()
+        self.body_has_come = True
         if self._body is not None:
             self._body.complete()
         services = await self.lifecycle.ready()
