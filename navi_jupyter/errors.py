@@ -162,6 +162,14 @@ class KernelBusy(NaviError, code="kernel_busy", status=409):
     """The kernel is executing another cell."""
 
 
+class ServerUnavailable(NaviError, code="server_unavailable", status=503):
+    """The user's server on the JupyterHub is not there and could not be started, or does not connect."""
+
+
+class HubRefused(NaviError, code="hub_refused", status=403):
+    """The JupyterHub does not let the service do this: its role lacks a scope, or the user is not known there."""
+
+
 class NotebookNotFound(NotFound, code="notebook_not_found"):
     """No such notebook under the server's root."""
 

@@ -45,6 +45,11 @@ def start_command() -> str:
     return next((home.command for name, home in HOMES.items() if has_distribution(name)), "jupyter navi")
 
 
+def server_name() -> str:
+    """How people know the process that Navi runs in: their Jupyter server, or the service of a JupyterHub."""
+    return "Navi service" if os.environ.get("JUPYTERHUB_SERVICE_NAME") else "Jupyter server"
+
+
 def install_command(*requirements: str, options: str = "") -> str:
     """The command that installs these into this environment, to be shown to a person: ``pip install "a[b]"``.
 

@@ -117,6 +117,10 @@ class Settings:
     public_url: str = ""
     """Where users reach this server, where JupyterHub says so; empty: its own address."""
     hub_service_url: str = ""  # of the service of the JupyterHub that everything is sent to; empty: this server itself
+    start_servers: str = "never"  # or ``recalls`` or ``always``: for which runs the service starts a user's server
+    max_starting_servers: int = 10  # servers of users that are starting at once, over all replicas of the service
+    server_start_timeout: float = 300.0  # seconds that a run waits until its user's server is connected
+    server_idle_stop: float = 300.0  # seconds after the last use of a server that the service has started; 0: never
     mcp_server: bool = True  # whether programs of users reach this server by MCP
     mcp_config: str = ""  # a file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none
     mcp_allow_private: bool = False

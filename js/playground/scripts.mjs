@@ -69,6 +69,17 @@ export async function* play(text, session) {
       await sleep(Number(number ?? 3) * 1000);
       yield* say("Done waiting.", 10);
       return;
+    case "server":
+      for await (const event of call("run_code", { code: "1 + 1" }, { text: "2" }, 10)) {
+        if (event.type === "TOOL_CALL_RESULT") {
+          yield { type: "CUSTOM", name: "navi.kernel", value: { status: "server_starting" } };
+          await sleep(Number(number ?? 3) * 1000);
+          yield { type: "CUSTOM", name: "navi.kernel", value: { status: "server_ready" } };
+        }
+        yield event;
+      }
+      yield* say("It is there.", 10);
+      return;
     case "tools":
       yield* think("The user wants to be reminded. I should look at the clock, then make a recall ten minutes from now.");
       yield* call("list_recalls", {}, { recalls: [] }, 300);

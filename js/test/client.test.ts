@@ -149,12 +149,12 @@ describe("a connection that is refused", () => {
     expect(transport.channels).toHaveLength(1);
   });
 
-  it.each([401, 403])("asks to log in after a %i, and goes on after that", async (status) => {
+  it.each([[401, "auth"], [403, "auth"], [424, "off"]])("after a %i leads to where that can be changed, and goes on after that", async (status, reason) => {
     const client = start();
     transport.answers = { "sessions/s": { status, body: {} } };
     transport.last.fail();
     await vi.advanceTimersByTimeAsync(10);
-    expect(client.status).toEqual({ state: "closed", reason: "auth" });
+    expect(client.status).toEqual({ state: "closed", reason });
     transport.answers = {};
     document.dispatchEvent(new Event("visibilitychange"));
     transport.last.open();

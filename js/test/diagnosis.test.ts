@@ -16,6 +16,7 @@ describe("what the panel says where it has nothing to show", () => {
   it.each([
     ["there is no extension", 404, labTexts.labNoExtension],
     ["the login has expired", 403, labTexts.labLoggedOut],
+    ["the user's server is off", 424, labTexts.labOff],
     ["the server is in trouble", 502, labTexts.labNoServer],
     ["the script is of another version", 200, labTexts.labOtherVersion],
   ])("%s", async (_, status, text) => {
@@ -34,12 +35,18 @@ describe("what the panel says where it has nothing to show", () => {
     expect((await diagnose(new ServerProblem(409, "This notebook is another user's."))).text).toBe("This notebook is another user's.");
   });
 
+  it("the server is off at a JupyterHub, which refuses a POST to it", async () => {
+    health = answer(424);
+    const diagnosis = await diagnose(new ServerProblem(403, "HTTP 403"));
+    expect([diagnosis.text, diagnosis.link?.text]).toEqual([labTexts.labOff, labTexts.labStart]);
+  });
+
   it("leads to the login page, and is not said again at each try", async () => {
     const node = document.getElementById("panel") as HTMLElement;
     const diagnosis = await diagnose(new ServerProblem(401, ""));
     drawDiagnosis(node, diagnosis);
     const note = node.firstElementChild;
-    expect(note?.querySelector("a")?.href).toContain("/user/a%20b/login?next=");
+    expect(note?.querySelector("a")?.href).toContain("/user/a%20b/navi");
     drawDiagnosis(node, diagnosis);
     expect(node.firstElementChild).toBe(note);
   });

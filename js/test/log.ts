@@ -73,7 +73,7 @@ export function recall(id: string, status: RecallStatus = "pending", nextAt: str
     title: `title of ${id}`,
     message: "check the loss",
     schedule: { kind: "once", at: "2026-11-23T09:00:00+00:00" },
-    policy: { misfire: "latest", grace: null, busy: "defer", retries: 0, timeout: null, until: null, max_fires: null, jitter: null, cancel_on: [], notify: [], quiet: null },
+    policy: { misfire: "latest", grace: null, busy: "defer", retries: 0, timeout: null, until: null, max_fires: null, jitter: null, cancel_on: [], notify: [], quiet: null, needs: "auto" },
     status,
     next_at: nextAt,
     last_at: null,

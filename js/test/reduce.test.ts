@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Run } from "../src/protocol/generated.js";
+import type { AnyEvent, Run } from "../src/protocol/generated.js";
 import { EMPTY, type ChatState } from "../src/state/model.js";
 import { reduce, reduceAll, withRecalls, withRuns } from "../src/state/reduce.js";
 import { firingOf, openRecalls, pastRecalls } from "../src/state/select.js";
@@ -35,6 +35,20 @@ describe("a run", () => {
     const stopping = after(log.custom("navi.stop", { action: "requested", command_id: "c2", run_id: "r1" }, "r1"));
     expect(stopping.run?.status).toBe("stopping");
     expect(shown(after(log.finished("r1", "cancelled")))).toEqual(["user:hi:done", "assistant:Hel:done", "end:cancelled"]);
+  });
+
+  it("waits for the user's server until that is ready, cannot be had, or the run is stopped", () => {
+    const begun = (): Log => new Log().prompt("c1", "hi", "r1").started("r1").add({ type: "TOOL_CALL_START", toolCallId: "t", toolCallName: "run_code" }, "r1");
+    const starting = (): Log => begun().custom("navi.kernel", { status: "server_starting" }, "r1");
+    const result = (content: string): AnyEvent => ({ type: "TOOL_CALL_RESULT", toolCallId: "t", messageId: "m", role: "tool", content });
+    expect(after(starting()).run?.status).toBe("starting");
+    expect(after(starting().add(result("of another call"), "r1")).run?.status).toBe("starting");
+    expect(after(starting().custom("navi.kernel", { status: "server_ready" }, "r1")).run?.status).toBe("running");
+    expect(after(starting().add(result('{"error":"server_unavailable","message":"no"}'), "r1")).run?.status).toBe("running");
+    const stopping = starting().custom("navi.stop", { action: "requested", run_id: "r1" }, "r1");
+    expect(after(stopping.custom("navi.kernel", { status: "server_starting" }, "r1")).run?.status).toBe("stopping");
+    expect(after(begun().custom("navi.kernel", { status: "server_starting" }, "r0")).run?.status).toBe("running");
+    expect(after(starting().finished("r1")).run).toBeNull();
   });
 
   it("shows its error", () => {

@@ -156,15 +156,38 @@ describe("straight to the server", () => {
     expect([headers.get("X-XSRFToken"), headers.get("Authorization")]).toEqual(["abc", null]);
   });
 
-  it("opens a socket after the cursor", () => {
+  it.each([
+    ["the login page", new Response("<html>"), 403],
+    ["the Hub, which does not run the server", new Response("{}", { status: 424 }), 424],
+    ["the Hub of an earlier version", new Response("{}", { status: 503 }), 424],
+    ["another domain", new TypeError("Failed to fetch"), 403],
+  ])("sees by where it is led whether to log in or to start the server: %s", async (_, end, status) => {
+    config("/base");
+    const led = Object.defineProperty(new Response(null), "type", { value: "opaqueredirect" });
+    vi.spyOn(globalThis, "fetch").mockImplementation((_url, init) =>
+      init?.redirect === "manual" ? Promise.resolve(led) : end instanceof Error ? Promise.reject(end) : Promise.resolve(end),
+    );
+    const transport = new WebSocketTransport(readPageConfig() ?? expect.fail("no config"));
+    expect(await transport.request("POST", "sessions", {})).toEqual({ status, body: undefined });
+  });
+
+  it("opens a socket after the cursor, with the XSRF token on its own origin and the server's token on another", () => {
     const urls: string[] = [];
     vi.stubGlobal("WebSocket", class { constructor(url: URL) { urls.push(url.href); } close(): void {} });
-    config("/base");
+    document.cookie = "_xsrf=2|a%7Cb";
+    config("/base", "secret");
     const transport = new WebSocketTransport(readPageConfig() ?? expect.fail("no config"));
     transport.open("s/1", null, recorder());
     transport.open("s", 412, recorder());
+    config("https://other.example/base", "secret");
+    new WebSocketTransport(readPageConfig() ?? expect.fail("no config")).connect("notebooks/ws", {}, recorder());
     vi.unstubAllGlobals();
     const root = location.href.replace("http", "ws");
-    expect(urls).toEqual([`${root}base/navi/api/sessions/s%2F1/ws`, `${root}base/navi/api/sessions/s/ws?after=412`]);
+    const xsrf = "_xsrf=2%7Ca%7Cb";
+    expect(urls).toEqual([
+      `${root}base/navi/api/sessions/s%2F1/ws?${xsrf}`,
+      `${root}base/navi/api/sessions/s/ws?after=412&${xsrf}`,
+      "wss://other.example/base/navi/api/notebooks/ws?token=secret",
+    ]);
   });
 });

@@ -113,6 +113,17 @@ describe("the conversation", () => {
     expect(find("announcer")?.textContent).toBe("Navi: Hello");
   });
 
+  it("says at its end, and once to a screen reader, that it waits for the user's server", async () => {
+    const log = new Log().prompt("c1", "a", "r1").started("r1");
+    await show(log);
+    expect(find("working")?.textContent?.trim()).toBe("");
+    await show(log.custom("navi.kernel", { status: "server_starting" }, "r1"));
+    expect(find("working")?.textContent?.trim()).toBe("Waiting for your server to start…");
+    expect(find("announcer")?.textContent).toBe("Waiting for your server to start…");
+    await show(log.custom("navi.kernel", { status: "server_ready" }, "r1"));
+    expect(find("working")?.textContent?.trim()).toBe("");
+  });
+
   it("announces once and as plain text what is new, politely, and a question at once", async () => {
     const said = (urgency: string): readonly (string | null)[] =>
       [...chat.querySelectorAll(`[data-navi=announcer][aria-live=${urgency}] p`)].map(({ textContent }) => textContent);

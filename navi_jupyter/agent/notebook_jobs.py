@@ -31,6 +31,7 @@ from ..model.recalls import NotebookJob
 from ..model.sessions import CELL_FAILED, NOT_EXECUTED, Failure
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult, tool_call
 from ..ports.jobs import FailedCell, JobOutcome, JobStep, NotebookJobs
+from ..ports.jupyter_access import starting_server
 from ..text import code_block, fenced, one_line, plural
 from .providers.catalog import OFFLINE
 from .registry import AgentParts
@@ -55,7 +56,8 @@ class NotebookJobBackend:
         for event in call.opening():
             yield event
         try:
-            await check_job(job, context.jobs, self._agent_parts, context)
+            with starting_server():
+                await check_job(job, context.jupyter.jobs, self._agent_parts, context)
             outcome = await call.execute()
         except (LeaseLost, RunFailed):
             raise
@@ -123,14 +125,15 @@ class _JobCall:
 
     async def execute(self) -> JobOutcome:
         """Execute it. Raises NaviError; on a cancellation it first says in the log how far it came."""
-        jobs = self._context.jobs
+        jobs = self._context.jupyter.jobs
         if jobs is None:
             raise InvalidRequest("This server has no kernels in which a notebook could be executed.")
         token = tool_call.set(self._id)
         try:
-            return await jobs.execute(
-                self._job, at=self._turn.now, run_id=self._turn.run_id, on_copy=self._begin, on_step=self._go_on
-            )
+            with starting_server():
+                return await jobs.execute(
+                    self._job, at=self._turn.now, run_id=self._turn.run_id, on_copy=self._begin, on_step=self._go_on
+                )
         except asyncio.CancelledError:
             if self._step is not None:
                 for event in _message(cut(self._job, self._step, self._path)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ..log_setup import get_logger
 from ..model.runs import Effect, Permission
 from ..ports.agent import ToolContext
 from ..ports.user_configuration import UserConfiguration
-from .profiles.context_providers import RunContexts
+from .profiles.context_providers import ContextProvider, RunContexts
 from .profiles.files import FOLDER, ProfileBook, Profiles
 from .profiles.user_profiles import UserProfiles
 from .tools.base import ListedSource, Tool, ToolNote, ToolSource
@@ -116,9 +116,13 @@ def default_parts(
     ceiling: Mapping[str, Permission] | None = None,
     check_model: Callable[[str], object] | None = None,
     sources: Sequence[ToolSource] = (),
+    last: Sequence[ToolSource] = (),
     packages: bool = True,
+    more_context: Callable[[ToolContext], Awaitable[Sequence[ContextProvider]]] | None = None,
 ) -> AgentParts:
     """Parts with the profiles below Jupyter's configuration path, the built-in tools, ``sources``, and packages.
+
+    ``last``: sources whose tools take the name of no other one; ``more_context``: see ``RunContexts``.
 
     Reads and imports nothing yet.
     """
@@ -126,9 +130,9 @@ def default_parts(
     return AgentParts(
         profiles=ProfileBook(folders, check_model=check_model) if check_model else ProfileBook(folders),
         permissions=ToolPermissions(ceiling=dict(ceiling or {})),
-        contexts=RunContexts(packages=packages),
+        contexts=RunContexts(packages=packages, more=more_context),
         # The built-in tools come first, so that no other source can replace one of them.
-        sources=(BuiltinTools(), *sources, *([PackageTools()] if packages else [])),
+        sources=(BuiltinTools(), *sources, *([PackageTools()] if packages else []), *last),
     )
 
 

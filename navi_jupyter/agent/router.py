@@ -19,6 +19,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from ..errors import InvalidRequest, ModelUnavailable, ProviderSet, RunFailed
 from ..events import Event
 from ..input.json_input import load_json
+from ..installation import server_name
 from ..log_setup import get_logger
 from ..model.sessions import Usage
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
@@ -163,7 +164,7 @@ class AgentRouter:
         """Store the key or the address of a provider, or forget it. Blocks on the disk. Raises NaviError."""
         variable = variable_of(name, value or "")
         if variable in os.environ or f"{variable}_FILE" in os.environ:
-            raise ProviderSet(f"{variable} is set in the environment of the Jupyter server, which goes before it.")
+            raise ProviderSet(f"{variable} is set in the environment of the {server_name()}, which goes before it.")
         if value is None:
             STORED.remove(variable)
         else:

@@ -13,11 +13,14 @@ import os
 import platform
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from jupyter_core.paths import jupyter_config_path, jupyter_path
 
@@ -27,8 +30,9 @@ from ..kernel.client.client import Client
 from ..kernel.client.connection import Connection, connection_files, find_server, read_connection_file
 from ..kernel.errors import KernelError, ServerNotFound
 from ..text import printable
+from .backup import configured_settings
 from .database_checks import attachments, database
-from .findings import Finding, notification_targets, spans
+from .findings import Finding, hub_service, notification_targets, spans
 
 PACKAGE = Path(__file__).parent.parent
 _NEEDED = ("jupyter_server", "ipykernel", "anywidget", "tornado", "pydantic", "pydantic-ai-slim", "aiosqlite")
@@ -166,7 +170,13 @@ def _kernel(name: str, executable: str, env: dict[str, str]) -> Finding:
 
 
 def server() -> Iterator[Finding]:
-    """Whether the server of this kernel answers; in a terminal, every running server with the extension."""
+    """Whether the server of this kernel answers; in a terminal, every running server with the extension.
+
+    In the environment of `navi hub`, whether that is ready: its own token is no user's.
+    """
+    if os.environ.get("JUPYTERHUB_SERVICE_NAME") and not os.environ.get("JUPYTERHUB_USER"):
+        yield _service()
+        return
     with contextlib.suppress(ServerNotFound):  # as usual in a terminal, which is not a kernel
         yield from _answers_of(find_server())
         return
@@ -180,6 +190,24 @@ def server() -> Iterator[Finding]:
         yield from _answers_of(connection)
     if not running:
         yield Finding("server", "warn", "no Jupyter server with Navi is running", f"start one: {start_command()}")
+
+
+def _service() -> Finding:
+    """The process of `navi hub` that has this environment."""
+    from ..hub.identity import service_prefix  # late: it needs JupyterHub
+
+    url = urlsplit(os.environ.get("JUPYTERHUB_SERVICE_URL", ""))
+    every = url.hostname in (None, "", "0.0.0.0", "::")  # noqa: S104 - where it listens is no address to connect to
+    place = f"http://{'127.0.0.1' if every else url.hostname}:{url.port or 80}{service_prefix(os.environ)}ready"
+    try:
+        with urllib.request.urlopen(place, timeout=5):
+            return Finding("server", "ok", f"navi hub answers at {place}: it is ready")
+    except urllib.error.HTTPError as error:
+        state = error.read(100).decode(errors="replace")
+        return Finding("server", "fail", f"navi hub answers at {place}: it is {state}", "read its log")
+    except OSError as problem:
+        text = f"navi hub does not answer at {place} ({problem})"
+        return Finding("server", "warn", text, "start it; or read the log of the Hub, where that starts it")
 
 
 def _answers_of(connection: Connection) -> Iterator[Finding]:
@@ -270,12 +298,26 @@ CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("notify", notification_targets),
     ("otel", spans),
 )
+OF_THE_SERVICE = frozenset(("database", "attachments", "models", "agents", "notify", "otel"))
+"""Checks of what a server leaves to the service of a JupyterHub, where it sends everything to one."""
+
+
+def _checks() -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
+    try:
+        uses_service = bool(configured_settings().hub_service_url)
+    except Exception:  # noqa: BLE001 - the check of the database reports it
+        uses_service = False
+    for name, check in CHECKS:
+        if not uses_service or name not in OF_THE_SERVICE:
+            yield name, check
+        if uses_service and name == "labextension":
+            yield "service", hub_service
 
 
 def doctor(*, as_json: bool = False) -> int:
     """Run all checks, print each finding; the exit status: 1 when something fails."""
     failed = False
-    for name, check in CHECKS:
+    for name, check in _checks():
         for finding in _findings(name, check):
             failed = failed or finding.status == "fail"
             sys.stdout.write(printable(_line(finding, as_json=as_json)) + "\n")

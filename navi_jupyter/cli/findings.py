@@ -1,17 +1,24 @@
-"""What ``navi doctor`` finds: one line each; and the checks of what a server sends by itself, notifications and spans.
+"""What ``navi doctor`` finds: one line each; and the checks of what a server sends by itself, notifications and spans,
+and of the service of a JupyterHub where it sends everything.
 
 Not responsible for the other checks, nor for how findings are printed (``doctor``).
 """
 
 from __future__ import annotations
 
+import json
+import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from jupyter_core.paths import jupyter_config_path
 
+from .. import __version__
 from .backup import configured_settings
 
 
@@ -73,3 +80,67 @@ def spans() -> Iterator[Finding]:
     else:
         content = "with what people and models write" if settings.otel_content else "without content"
         yield Finding("otel", "ok", f"spans go to {chosen['endpoint']} ({chosen['exporter']}), {content}")
+
+
+_ANSWER_WITHIN = 10.0  # seconds
+_ASK_ADMINISTRATOR = "tell the administrator of the JupyterHub"
+
+
+def hub_service() -> Iterator[Finding]:
+    """The service of the JupyterHub that keeps everything of this server: whether it answers this server's token."""
+    url, token = configured_settings().hub_service_url.rstrip("/"), os.environ.get("JUPYTERHUB_API_TOKEN", "")
+    if not token:
+        text = f"{url} is set, but this is in no server of a JupyterHub (JUPYTERHUB_API_TOKEN is not set)"
+        yield Finding("service", "fail", text, "run this in a terminal or notebook of the server")
+        return
+    status, health = _asked(f"{url}/navi/api/health", token)
+    version = health.get("version")
+    if status == 403:
+        yield _refused(url, token)
+    elif version is None:
+        why = f"it answered {status}" if status else "no answer came"
+        yield Finding("service", "fail", f"{url} is no Navi service, or it is off: {why}", _ASK_ADMINISTRATOR)
+    elif status != 200:
+        text = f"{url}: Navi {version} is {health.get('status')}: {health.get('message')}"
+        yield Finding("service", "fail", text, _ASK_ADMINISTRATOR)
+    elif version != __version__:
+        text = f"{url} answers with Navi {version}; this server has {__version__}"
+        yield Finding("service", "warn", text, f"{_ASK_ADMINISTRATOR}: both are to have the same version")
+    else:
+        text = f"{url} answers the token of this server: Navi {version}, as here, is {health.get('status')}"
+        yield Finding("service", "ok", f"{text}; it keeps everything, and its settings count")
+
+
+def _refused(url: str, token: str) -> Finding:
+    """Why the service refuses the token: the Hub knows what it is for."""
+    scope = f"access:services!service={urlsplit(url).path.rpartition('/')[2]}"
+    status, about = _asked(f"{os.environ.get('JUPYTERHUB_API_URL', '').rstrip('/')}/user", token)
+    text = f"{url} refuses the token of this server"
+    if status == 403:
+        return Finding("service", "fail", f"{text}, and so does the JupyterHub", "stop the server, and start it again")
+    if status == 200 and not {scope, scope.partition("!")[0]} & set(about.get("scopes", ())):
+        fix = (
+            f"{_ASK_ADMINISTRATOR}: Spawner.server_token_scopes and the role user need it, then start the server again"
+        )
+        return Finding("service", "fail", f"{text}: it has no scope {scope}", fix)
+    return Finding("service", "fail", text, _ASK_ADMINISTRATOR)
+
+
+def _asked(url: str, token: str) -> tuple[int, dict[str, Any]]:
+    """The status and the object of an answer. 0: no answer came; an empty object: it was none."""
+    # The environment's proxies are for the world outside; the service is a neighbour.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, headers={"Authorization": f"token {token}"})  # noqa: S310 - the administrator's
+    status, content = 0, b""
+    try:
+        with opener.open(request, timeout=_ANSWER_WITHIN) as answer:
+            status, content = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        status, content = error.code, error.read()
+    except (OSError, ValueError):
+        return 0, {}
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    return status, found if isinstance(found, dict) else {}

@@ -34,6 +34,10 @@ class RunPrinter:
             elif (text := self._note_of(part, view)) is not None and self._printed.get(part.id) != text:
                 self._printed[part.id] = text
                 self.note(text)
+        if view.server_starting and not view.over and "server" not in self._printed:
+            self._printed["server"] = note = note_of(view, live=True)
+            self.end_line()
+            self.note(f"({note})")
         if (final or view.over) and "" not in self._printed:
             self._printed[""] = ""
             self.end_line()

@@ -12,12 +12,14 @@ import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.contents.manager import ContentsManager
 from jupyterhub import __version__ as jupyterhub_version
+from tornado.web import RequestHandler
 from traitlets import default
 from traitlets.config import Config
 
@@ -26,7 +28,14 @@ from ..server.hub_proxy.revocation import watch_tokens
 from ..server.identity import remember_secrets
 from ..server.page import PageHandler
 from ..settings import Settings
+from .hub_api import HubApi
 from .identity import HubIdentityProvider, service_prefix
+
+if TYPE_CHECKING:
+    from ..ports.jupyter_access import ServerStarter
+    from ..server.bench.links import ServerLinks
+    from ..server.metrics import ProcessMeasures
+    from ..store.database import Database
 
 REQUIRED = ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_API_URL", "JUPYTERHUB_SERVICE_NAME", "JUPYTERHUB_SERVICE_URL")
 """Variables that JupyterHub sets for a service that it starts; an administrator who starts it sets them."""
@@ -38,6 +47,28 @@ class NoFiles(ContentsManager):
     def get_extra_handlers(self) -> list[Any]:
         """None: those of Jupyter's own managers send files."""
         return []
+
+
+class ReadyHandler(RequestHandler):
+    """``ready``: whether this process takes requests, for probes, which have no token. It says nothing else.
+
+    200 from the end of the start to the beginning of the stop, also while the database is away: the other processes
+    would be without it as well, and what is open here stays open.
+    """
+
+    def initialize(self, extension: HubExtension) -> None:
+        """``extension``: whose state it is."""
+        self._extension = extension
+
+    @allow_unauthenticated
+    async def get(self) -> None:
+        """200 or 503, and the state in a word."""
+        lifecycle = self._extension.lifecycle
+        ready = lifecycle is not None and lifecycle.services is not None
+        self.set_status(200 if ready else 503)
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Content-Type", "text/plain")
+        await self.finish("failed" if lifecycle is None else "ok" if ready else lifecycle.state)
 
 
 class HubServer(ServerApp):
@@ -100,19 +131,28 @@ class HubExtension(NaviExtension):
     def initialize_settings(self) -> None:
         """Notebooks are in the server of the user who opens one."""
         super().initialize_settings()
+        self.settings["navi_takes_links"] = True
         self.settings["navi_documents"] = f"{os.environ.get('JUPYTERHUB_BASE_URL', '/')}hub/user-redirect/lab/tree/"
 
     def initialize_handlers(self) -> None:
-        """Navi's routes, and the page at the address of the service itself."""
+        """Navi's routes, the page at the address of the service itself, and the answer to probes."""
         super().initialize_handlers()
         self.handlers.insert(0, (r"/?", PageHandler))
+        self.handlers.append((r"/ready", ReadyHandler, {"extension": self}))
+
+    def _new_starter(self, database: Database, links: ServerLinks, process: ProcessMeasures) -> ServerStarter:
+        """What starts and stops users' servers through the Hub."""
+        from .user_servers import UserServers  # late: needs the store, which is imported with the runtime
+
+        hub, settings = HubApi.of_environment(os.environ), self.read_settings()
+        return UserServers(database, hub, links, settings=settings, spawns=process.spawns)
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Called when the loop runs. No connection file is written: no kernel is this server's own."""
         if self.lifecycle is None:
             return
         remember_secrets(serverapp, self.lifecycle.kernel_token.value)
-        self.lifecycle.start(None)
+        self.lifecycle.start(None, self._new_starter if self.start_servers != "never" else None)
         self._looking = watch_tokens(serverapp, self.lifecycle.unfinished, self.log)
 
 

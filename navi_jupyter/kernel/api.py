@@ -107,7 +107,7 @@ def recall(
     names another kernel than its own; ``then`` is a prompt about its result.
 
     Further keywords are the recall's policy: ``misfire``, ``grace``, ``busy``, ``retries``, ``timeout``, ``until``,
-    ``max_fires``, ``jitter``, ``cancel_on``, ``notify``, ``quiet``. Raises NaviError.
+    ``max_fires``, ``jitter``, ``cancel_on``, ``notify``, ``quiet``, ``needs``. Raises NaviError.
     """
     service = current_service()
     target = _session(session)

@@ -146,6 +146,9 @@ class WhenSpec(Value):
 ScheduleSpec = Annotated[OnceSpec | EverySpec | CronSpec | WhenSpec, Field(discriminator="kind")]
 
 
+Needs = Literal["auto", "kernel", "none"]
+
+
 class Policy(Value):
     """What to do when it cannot simply run on time."""
 
@@ -161,6 +164,9 @@ class Policy(Value):
     """Ends the recall when the user writes in the session, or has seen it since the recall was made."""
     notify: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=10)] = ()
     """Names of notification targets (``navi/notify.toml``) that are notified when a firing is over; ``browser`` too."""
+    needs: Needs = "auto"
+    """What its runs need of the user's Jupyter server where that may be off (``navi hub``): ``auto``: it is started
+    when a tool needs it; ``kernel``: before the run begins to answer; ``none``: they do without."""
     quiet: Annotated[str, StringConstraints(pattern=r"^\d\d:\d\d-\d\d:\d\d$")] | None = None
     """Hours of the user's clock (``22:00-07:00``) without notifications; those that came are sent at their end."""
 

@@ -94,6 +94,8 @@ class Session(Value):
     earlier_path: str | None = None
     """Where the notebook was that it belonged to; set once it belongs to none, because another one is there."""
     kernel_id: str | None = None
+    server: str = ""
+    """On a JupyterHub: the name of the user's server that has its notebook and kernel; empty: the usual one."""
     timezone: str = "UTC"
     """IANA zone of the user. Times that name none are read in it, and its clock is the one that the agent reads."""
     timezone_source: ZoneSource = ZoneSource.DEFAULT

@@ -114,8 +114,7 @@ class ActiveRun:
         """End it because its events cannot be stored: another server has the run (``lost``), or there is a defect.
 
         ``lost`` also when another server may have it. Then no step of it may follow, and what another thread does for
-        it finds it stopped. May be called in the handler of a signal.
-        """
+        it finds it stopped. May be called in the handler of a signal."""
         if reason == "lost":
             self.lost = True
             self._context.stop.cut()
@@ -142,6 +141,7 @@ class ActiveRun:
         tool_context.set(self._context)
         try:
             async with self.time_limit.limit():
+                await self.time_limit.not_counting(self._context.jupyter.prepare())
                 await self._drain(items)
         finally:
             # Left in the middle, a generator must clean up now and in this task, not when it is collected.
@@ -239,7 +239,7 @@ async def launch(
     active = ActiveRun(
         run,
         context=replace(
-            shared.tool_context(turn.session, user_id=user_id, run_id=run.id, origin=run.origin, configuration=own),
+            await shared.tool_context(turn.session, user_id, run_id=run.id, origin=run.origin, configuration=own),
             record_effect=RunEffects(shared, run, noted=lambda draft: this.note([draft])),
             page=PromptPage(shown=turn.shown),
         ),

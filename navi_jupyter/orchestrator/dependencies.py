@@ -20,8 +20,8 @@ from ..ports.agent import (
     ToolContext,
 )
 from ..ports.edits import NotebookEdits
-from ..ports.jobs import JobResults, NotebookJobs
-from ..ports.jupyter import JupyterAccess
+from ..ports.jobs import JobResults
+from ..ports.jupyter_access import JupyterAccess, JupyterOfRun
 from ..ports.recalls import RunEnded
 from ..ports.stop import StopSignal
 from ..ports.store import SessionStore
@@ -38,16 +38,19 @@ IDLE_AFTER = 60.0  # seconds without work after which a session leaves memory
 MAX_QUEUED_PROMPTS = 100  # prompts that wait in one session: more come from a program that does not read its answers
 
 
+async def _no_jupyter(session: Session, origin: Origin) -> JupyterAccess:  # noqa: ARG001
+    return NO_JUPYTER
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolServices:
     """The services of tools; see the fields of ``ports.agent.ToolContext``."""
 
-    jupyter: JupyterAccess = NO_JUPYTER
+    jupyter_for: JupyterOfRun = _no_jupyter
     memory: Memory | None = None
     attachments: Attachments | None = None
     spending: Spending | None = None
     edits: NotebookEdits | None = None
-    jobs: NotebookJobs | None = None
     results: JobResults | None = None
 
 
@@ -73,8 +76,8 @@ class SessionDependencies:
     """Raises InvalidRequest for a profile that cannot be used."""
     configuration_of: Callable[[str], Awaitable[UserConfiguration]]  # what a user has configured, by the user
 
-    def tool_context(
-        self, session: Session, *, user_id: str, run_id: str, origin: Origin, configuration: UserConfiguration
+    async def tool_context(
+        self, session: Session, user_id: str, *, run_id: str, origin: Origin, configuration: UserConfiguration
     ) -> ToolContext:
         """What the tools of a run work with; ``emit``, ``ask``, ``steering`` and ``record_effect`` are the run's."""
         return ToolContext(
@@ -87,12 +90,11 @@ class SessionDependencies:
             require_lease=self.trust.require,
             recalls=self.recalls,
             library=self.history,
-            jupyter=self.tool_services.jupyter,
+            jupyter=await self.tool_services.jupyter_for(session, origin),
             memory=self.tool_services.memory,
             attachments=self.tool_services.attachments,
             spending=self.tool_services.spending,
             edits=self.tool_services.edits,
-            jobs=self.tool_services.jobs,
             results=self.tool_services.results,
         )
 

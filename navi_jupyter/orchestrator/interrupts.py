@@ -7,7 +7,7 @@ waits here, in memory (``durable`` is False in its row). Not responsible for who
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -218,6 +218,14 @@ class PausableTimeout:
     def held(self) -> bool:
         """Whether the user is being waited for."""
         return self._holders > 0
+
+    async def not_counting(self, work: Awaitable[None]) -> None:
+        """Wait for something whose time is not the run's: a server that starts."""
+        self.hold()
+        try:
+            await work
+        finally:
+            self.release()
 
     def hold(self) -> None:
         """The user is asked."""

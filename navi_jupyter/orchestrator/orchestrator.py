@@ -245,7 +245,7 @@ class Orchestrator:
         if self._shared is None:
             raise NotReady("Navi is stopping with this server.")
         shared, own = self._shared, await self.configuration_of(session.owner)
-        return shared.tool_context(session, user_id=session.owner, run_id="", origin=USER, configuration=own)
+        return await shared.tool_context(session, session.owner, run_id="", origin=USER, configuration=own)
 
     async def delete_session(self, session_id: str, *, owner: str, forever: bool = False) -> None:
         """Stop its run, end its followers, cancel its recalls. It can be restored for some days, unless ``forever``.

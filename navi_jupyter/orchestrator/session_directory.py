@@ -21,6 +21,7 @@ from ..model.sessions import SYSTEM, USER, Run, Session, SessionCreate, SessionP
 from ..ports.agent import Message
 from ..ports.jupyter import NO_CELL, NotebookLink, NotebookMark
 from ..ports.store import SessionStore
+from ..ports.tracing import caller_server
 from ..ports.transactions import QueuedPrompt, SessionTx
 from ..ports.user_configuration import NOTHING_CONFIGURED, UserConfiguration
 from ..settings import Settings
@@ -90,6 +91,7 @@ class SessionDirectory:
             model=request.model or self._model_of_profile(profile, configuration) or await self._usual_model(owner),
             notebook_path=request.notebook_path,
             kernel_id=request.kernel_id,
+            server=caller_server.get(),
             timezone=request.timezone or "UTC",
             timezone_source=request.timezone_source or (ZoneSource.KERNEL if request.timezone else ZoneSource.DEFAULT),
             created_at=at,
@@ -238,21 +240,26 @@ class SessionLinks:
     Implements ``ports.jupyter.LinkStore``. A change of a path is an event of the session.
     """
 
-    def __init__(self, store: SessionStore, follow_watches: Callable[[str, str, str | None], Awaitable[None]]) -> None:
-        """``follow_watches``: awaited with the old and new path, and the session (None: all) whose recalls follow."""
+    def __init__(
+        self, store: SessionStore, follow_watches: Callable[[str, str, str | None, str | None], Awaitable[None]]
+    ) -> None:
+        """``follow_watches``: awaited with the old and new path, and the session and the owner (None: all) whose
+        recalls follow."""
         self._store = store
         self._follow_watches = follow_watches
         self.link = store.link
         self.links_now = store.links_now
 
-    async def follow(self, source: str, target: str) -> None:
+    async def follow(self, source: str, target: str, *, owner: str | None = None) -> None:
+        """``owner``: only that user's sessions and recalls, where each user has files of their own."""
+
         async def unit(tx: SessionTx) -> None:
-            for link in await tx.links_below(source):
+            for link in await tx.links_below(source, owner=owner):
                 path = target + (link.path or "").removeprefix(source)
                 await _change_link(tx, link.session_id, {"notebook_path": path})
 
         await self._store.write(unit, durable=True)
-        await self._follow_watches(source, target, None)
+        await self._follow_watches(source, target, None, owner)
 
     async def relocate(self, session_id: str, path: str) -> None:
         async def unit(tx: SessionTx) -> str | None:
@@ -264,11 +271,13 @@ class SessionLinks:
 
         before = await self._store.write(unit, durable=True)
         if before is not None and before != path:
-            await self._follow_watches(before, path, session_id)
+            await self._follow_watches(before, path, session_id, None)
 
-    async def forget(self, path: str) -> None:
+    async def forget(self, path: str, *, owner: str | None = None) -> None:
+        """``owner``: as for :meth:`follow`."""
+
         async def unit(tx: SessionTx) -> None:
-            for link in await tx.links_below(path):
+            for link in await tx.links_below(path, owner=owner):
                 if link.state == "linked":
                     # It may come back, and is known by its id then; a new one at its path is not it.
                     await tx.change_session(link.session_id, {"fingerprint": NO_CELL})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from ..clock import now
 from ..events import Event
 from ..model.attachments import Attachment, Fact
 from ..model.notebooks import ShownNotebook
@@ -16,8 +17,8 @@ from ..model.runs import AskOption, CallDetail, ClientTool, Interrupt, Interrupt
 from ..model.sessions import AnswerNotice, Failure, Origin, Run, RunStatus, Session, Usage
 from ..settings import Limits
 from .edits import NotebookEdits
-from .jobs import JobResults, NotebookJobs
-from .jupyter import JupyterAccess
+from .jobs import JobResults
+from .jupyter_access import JupyterAccess
 from .stop import StopSignal, stop_reached
 from .user_configuration import NOTHING_CONFIGURED, UserConfiguration
 
@@ -134,19 +135,17 @@ class ToolContext:
     configuration: UserConfiguration = NOTHING_CONFIGURED  # the user's own, as of the beginning of the run
     jupyter: JupyterAccess = NO_JUPYTER
     page: PromptPage = field(default_factory=PromptPage)
+    began: datetime = field(default_factory=now)  # when this process took the run: fences what it does elsewhere
     memory: Memory | None = None
     attachments: Attachments | None = None
     spending: Spending | None = None
     edits: NotebookEdits | None = None  # None: what tools change in notebooks is not kept
-    jobs: NotebookJobs | None = None
     results: JobResults | None = None
     subagents: SubagentSpawner | None = None  # None: this run cannot delegate
 
     def report_stop(self, what: str, message: str) -> None:
-        """Report how a stop has ended the present tool call: it becomes the call's one ``navi.stop`` event.
-
-        Called while the cancellation passes through a tool. Outside a tool call the event is emitted at once.
-        """
+        """Report how a stop has ended the present tool call, while the cancellation passes through the tool: it becomes
+        the call's one ``navi.stop`` event. Outside a tool call the event is emitted at once."""
         call = tool_call.get()
         if call is None:
             self.emit(stop_reached(self.run_id, what, message))

@@ -143,6 +143,8 @@ class JobResults(Protocol):
     async def of_runs(self, run_ids: Sequence[str]) -> Mapping[str, str]:
         """The path of the dated copy of each of these runs that has made one."""
 
-    async def follow(self, source: str, target: str, session_id: str | None = None) -> None:
+    async def follow(
+        self, source: str, target: str, session_id: str | None = None, *, owner: str | None = None
+    ) -> None:
         """A file or folder was renamed: jobs and results in it are known by their new path. ``session_id``: only the
-        jobs of that session."""
+        jobs of that session; ``owner``: only what is that owner's."""

@@ -14,7 +14,6 @@ from typing import Any, Final, Literal, Protocol
 
 from ..model.notebooks import ShownNotebook
 from ..model.sessions import Session
-from .files import Files
 
 Output = Mapping[str, Any]  # an output as nbformat 4 has it: `stream`, `display_data`, `execute_result`, `error`
 OnOutput = Callable[[Output], None]
@@ -257,15 +256,6 @@ class Notebooks(Protocol):
     ) -> Execution:
         """Execute a code cell in the notebook's kernel, if ``expected`` (if given) is its source now; its outputs and
         count go into the notebook as they come."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JupyterAccess:
-    """What the server gives to tools. Each is None where there is no such thing (a server without kernels)."""
-
-    kernels: Kernels | None = None
-    notebooks: Notebooks | None = None
-    files: Files | None = None
 
 
 CellState = Literal["running", "finished", "failed", "interrupted", "died", "restarted", "closed"]

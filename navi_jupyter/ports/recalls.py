@@ -147,8 +147,8 @@ class Seen:
 class Occurrences(Protocol):
     """Where the watcher of notebooks reports what happened. Implemented by ``scheduling``."""
 
-    async def open_whens(self) -> Sequence[RecallState]:
-        """The ``when`` recalls that are not over and not paused, of everybody: what is to be watched."""
+    async def open_whens(self, owner: str | None = None) -> Sequence[RecallState]:
+        """The ``when`` recalls that are not over and not paused, of everybody or one owner: what is to be watched."""
 
     async def record(self, happened: Happened) -> bool:
         """Put it into the ledger and have it fire; durable. False when it was there already, or the recall is over,
@@ -170,10 +170,12 @@ class Occurrences(Protocol):
         False when its schedule is not ``before`` any more, or it does not wait any more.
         """
 
-    async def follow(self, source: str, target: str, session_id: str | None = None) -> None:
+    async def follow(
+        self, source: str, target: str, session_id: str | None = None, *, owner: str | None = None
+    ) -> None:
         """A file or folder has another path now: recalls that wait for files in it wait for them there.
 
-        ``session_id``: only those of that session.
+        ``session_id``, ``owner``: only those of that session, of that owner.
         """
 
 
@@ -365,8 +367,8 @@ class RecallStore(FiringStore, RecallOverviewStore, Protocol):
     async def audit_recalls(self, now: datetime) -> RecallAudit:
         """Count what is and what should not be."""
 
-    async def when_recalls(self, *, paused: bool = False) -> Sequence[RecallState]:
-        """The ``when`` recalls that are pending or running, of everybody."""
+    async def when_recalls(self, *, paused: bool = False, owner: str | None = None) -> Sequence[RecallState]:
+        """The ``when`` recalls that are pending or running, of everybody or one owner."""
 
     async def seen(self, session_id: str, owner: str) -> Seen:
         """When the owner last wrote in the session and last read in it."""

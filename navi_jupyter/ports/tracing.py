@@ -87,3 +87,5 @@ tracing: ContextVar[Tracing] = ContextVar("navi_tracing", default=NO_TRACING)
 """Where the run on whose behalf the present task works reports its spans."""
 caller_trace: ContextVar[str | None] = ContextVar("navi_caller_trace", default=None)
 """The ``traceparent`` of the request that the present task answers."""
+caller_server: ContextVar[str] = ContextVar("navi_caller_server", default="")
+"""On a JupyterHub: the name of the user's server through which the present request comes; empty: the usual one."""

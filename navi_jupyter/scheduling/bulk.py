@@ -53,7 +53,7 @@ class BulkChanges:
             return await self._change_in(tx, owner, session_id, change, notice, now)
 
         moved = await self._store.write(unit, durable=True)
-        self._mutations.notify(*(state.recall for state in moved))
+        self._mutations.notify(*moved)
         return len(moved)
 
     async def pause_with(self, session_id: str, change: Callable[[SessionTx], Awaitable[T]], *, owner: str) -> T:
@@ -88,7 +88,7 @@ class BulkChanges:
             return result, back
 
         result, back = await self._store.write(unit, durable=True)
-        self._mutations.notify(*(state.recall for state in back))
+        self._mutations.notify(*back)
         return result
 
     async def _change_with(
@@ -106,7 +106,7 @@ class BulkChanges:
             return result, await self._change_in(tx, owner, session_id, change_recall, notice, now)
 
         result, moved = await self._store.write(unit, durable=True)
-        self._mutations.notify(*(state.recall for state in moved))
+        self._mutations.notify(*moved)
         return result
 
     async def _change_in(
@@ -146,7 +146,7 @@ class BulkChanges:
         )
         if not dry_run:
             await self._store.write(lambda tx: self._mutations.add(tx, states, owner, now), durable=True)
-            self._mutations.notify(*(state.recall for state in states))
+            self._mutations.notify(*states)
         return [state.recall for state in states]
 
     async def _check(self, entry: Entry, owner: str) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..ports.recalls import Claimed, RecallStore
     from ..ports.store import Submit
+    from .mutations import WhensChanged
 
 log = get_logger("recalls")
 _logger = logging.getLogger(f"{ROOT}.recalls")
@@ -44,7 +45,7 @@ class RecallDelivery:
         *,
         clock: Clock,
         busy_delay: timedelta,
-        whens_changed: Callable[[], None],
+        whens_changed: WhensChanged,
         full_text: Callable[[str], str],
         spans: Tracing,
     ) -> None:
@@ -143,6 +144,6 @@ class RecallDelivery:
         if seen.ends(claim.recall.recall) is None:
             return None
         await self._store.write(lambda tx: end_unwanted(tx, session_id, seen, now), durable=True)
-        self._whens_changed()
+        self._whens_changed({claim.recall.owner})
         # Void when its row is closed now. When it is not, the recall was changed since it was taken: it is taken anew.
         return Busy(delay=timedelta(0), reason="it was changed meanwhile", session=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..clock import format_duration, timestamp
 from ..errors import StoreError
 from ..log_setup import get_logger
-from ..model.recalls import FiringStatus, Recall, RecallStatus, When
+from ..model.recalls import FiringStatus, RecallStatus, When
 from ..ports.recalls import FiringState, Happened, RecallState, Seen
 from .decisions import Missed, Overtaken, PolicyRefused
 from .ledger import append_notices, end_unwanted
@@ -132,9 +132,9 @@ class RecallOccurrences:
         self._store = mutations.store
         self._clock = mutations.clock
 
-    async def open_whens(self) -> Sequence[RecallState]:
+    async def open_whens(self, owner: str | None = None) -> Sequence[RecallState]:
         """What is to be watched: a one-time one whose firing waits or runs is not any more."""
-        return [state for state in await self._store.when_recalls() if watching(state)]
+        return [state for state in await self._store.when_recalls(owner=owner) if watching(state)]
 
     async def record(self, happened: Happened) -> bool:
         now = self._clock.now()
@@ -148,7 +148,7 @@ class RecallOccurrences:
         occurred = await self._store_decision(happened, take_in, now)
         if occurred is None or not occurred.fires:
             return False
-        self._mutations.notify(occurred.state.recall)
+        self._mutations.notify(occurred.state)
         return True
 
     async def expire(self, happened: Happened, reason: str) -> bool:
@@ -159,7 +159,7 @@ class RecallOccurrences:
 
         occurred = await self._store_decision(happened, decision, now)
         if occurred is not None:
-            self._mutations.notify(occurred.state.recall)
+            self._mutations.notify(occurred.state)
         return occurred is not None
 
     async def _store_decision(
@@ -194,7 +194,9 @@ class RecallOccurrences:
 
         return await self._store.write(unit)
 
-    async def follow(self, source: str, target: str, session_id: str | None = None) -> None:
+    async def follow(
+        self, source: str, target: str, session_id: str | None = None, *, owner: str | None = None
+    ) -> None:
         def moved(state: RecallState) -> RecallState | None:
             when = state.recall.schedule
             path = moved_pattern(when.path, source, target) if isinstance(when, When) and when.path else None
@@ -202,14 +204,15 @@ class RecallOccurrences:
                 return None
             return replace(state, recall=state.recall.but(schedule=when.model_copy(update={"path": path})))
 
-        async def unit(tx: RecallTx) -> list[Recall]:
+        async def unit(tx: RecallTx) -> list[RecallState]:
             now = await tx.recall_states(ids)
-            changed = [found for state in now.values() if not state.recall.status.final and (found := moved(state))]
+            changed = [now_at for state in now.values() if not state.recall.status.final and (now_at := moved(state))]
             await tx.save_recalls(changed)
-            return [state.recall for state in changed]
+            return changed
 
         # Paused ones, too: they wait for the same file when they go on.
-        if ids := [state.recall.id for state in await self._store.when_recalls(paused=True) if moved(state)]:
+        found = await self._store.when_recalls(paused=True, owner=owner)
+        if ids := [state.recall.id for state in found if moved(state)]:
             self._mutations.notify(*await self._store.write(unit, durable=True))
 
     async def report_failure(self, recall_id: str, reason: str) -> None:
@@ -239,6 +242,6 @@ class RecallOccurrences:
             # A cheap read first: this is asked at each prompt, and few sessions have such recalls.
             if await self._store.ends_with_user(session_id):
                 ended = await self._store.write(lambda tx: end_unwanted(tx, session_id, seen, now), durable=True)
-                self._mutations.notify(*(state.recall for state in ended))
+                self._mutations.notify(*ended)
         except StoreError as error:
             log.warning("recalls_not_ended", session_id=session_id, error=error.message)

@@ -5,7 +5,7 @@ Not responsible for which changes there are (``service``, ``bulk``, ``event_firi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,19 @@ Change = Callable[[RecallState, Sequence[FiringState]], RecallState | None]
 """From a recall and its open firings to the recall as it is then; None where nothing changes."""
 
 
+WhensChanged = Callable[[Collection[str]], None]
+"""Called with the owners of ``when`` recalls that were made, have changed or ended. Must not block."""
+
+
+def no_whens_changed(owners: Collection[str]) -> None:
+    """For what has no watcher."""
+
+
+def owners_of_whens(states: Iterable[RecallState]) -> set[str]:
+    """The owners of those that are ``when`` recalls."""
+    return {state.owner for state in states if isinstance(state.recall.schedule, When)}
+
+
 def no_callback() -> None:
     """Does nothing: the default of the callbacks below."""
 
@@ -66,7 +79,7 @@ class Mutations:
         min_interval: timedelta,
         clock: Clock,
         changed: Callable[[], None],
-        whens_changed: Callable[[], None],
+        whens_changed: WhensChanged,
         why_not_watched: Callable[[When], str | None],
         targets: Callable[[str], Awaitable[Sequence[str]]] | None,
         leave_check: LeaveCheck | None,
@@ -83,16 +96,18 @@ class Mutations:
         self._leave_check = leave_check
         self._job_check = job_check
 
-    def notify(self, *recalls: Recall) -> None:
+    def notify(self, *states: RecallState) -> None:
         """After a change is committed: the scheduler and the watcher look again."""
         self._changed()
-        if any(isinstance(recall.schedule, When) for recall in recalls):
-            self._whens_changed()
+        if owners := owners_of_whens(states):
+            self._whens_changed(owners)
 
-    async def write(self, unit: Callable[[RecallTx], Awaitable[Recall]]) -> Recall:
-        """Run a change of one recall in a durable transaction, then notify."""
+    async def write(self, unit: Callable[[RecallTx], Awaitable[Recall]], owner: str) -> Recall:
+        """Run a change of one recall of this owner in a durable transaction, then notify."""
         recall = await self.store.write(unit, durable=True)
-        self.notify(recall)
+        self._changed()
+        if isinstance(recall.schedule, When):
+            self._whens_changed({owner})
         return recall
 
     async def change(self, recall_id: str, owner: str, change: Change, notice: RecallNotice) -> Recall:
@@ -109,7 +124,7 @@ class Mutations:
             await append_notices(tx, [(moved, [notice])], now)
             return moved.recall
 
-        return await self.write(unit)
+        return await self.write(unit, owner)
 
     async def add(self, tx: RecallTx, states: Sequence[RecallState], owner: str, now: datetime) -> None:
         """Insert new recalls of one owner. Raises SessionNotFound, LimitReached."""

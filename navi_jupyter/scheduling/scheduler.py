@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Self
 from ..clock import ClockSteps, SystemClock, boot_time
 from ..errors import StoreError
 from ..log_setup import get_logger
-from ..model.recalls import When
 from ..model.sessions import OriginKind, Run
 from ..ports.tracing import NO_TRACING, Tracing
 from .clock_steps import LOOK_EVERY, NOTICED, SKEW, bound_times, plan_anew
@@ -30,7 +29,7 @@ from .decisions import Busy, Ended, Outcome, PromptAccepted
 from .delivery import RecallDelivery
 from .ledger import Lease, Report, current, settle_apart, store_plans
 from .misfires import MissedReport, Plan
-from .mutations import no_callback
+from .mutations import WhensChanged, no_callback, no_whens_changed, owners_of_whens
 from .outcomes import Step
 from .planner import BATCH, Planner
 from .sweeper import Sweeper
@@ -68,13 +67,13 @@ class Scheduler:
         clock: Clock | None = None,
         trusted: Callable[[], bool] = lambda: True,
         steady: Callable[[], float] | None = None,
-        whens_changed: Callable[[], None] = no_callback,
+        whens_changed: WhensChanged = no_whens_changed,
         notices_changed: Callable[[], None] = no_callback,
         full_text: Callable[[str], str] = lambda message: message,
         spans: Tracing = NO_TRACING,
     ) -> None:
         self._store = store
-        self._whens_changed = whens_changed  # Called when what is to be watched may have changed; never blocks.
+        self._whens_changed = whens_changed
         self._notices_changed = notices_changed  # Called when people are to be notified of a firing; never blocks.
         self._trusted = trusted  # Whether this server may act for what it has claimed; else nothing is started.
         self._clock = clock or SystemClock()
@@ -283,8 +282,8 @@ class Scheduler:
         # Before the transaction: when it fails, the next turn plans these again.
         self._more_since = (self._more_since or now) if batch.more else None
         stored, claimed = await self._store.write(unit)
-        if any(isinstance(plan.state.recall.schedule, When) for plan in stored):
-            self._whens_changed()
+        if owners := owners_of_whens(plan.state for plan in stored):
+            self._whens_changed(owners)
         if any(f.firing.delivery == "pending" for plan in stored if isinstance(plan, Plan) for f in plan.firings):
             self._notices_changed()
         return len(batch.plans), claimed  # also those that were outdated: they are made anew at once
@@ -381,8 +380,8 @@ class Scheduler:
 
     def _notify(self, steps: Sequence[Step]) -> None:
         """Call back those whom these steps concern."""
-        if any(isinstance(step.state.recall.schedule, When) for step in steps):
-            self._whens_changed()
+        if owners := owners_of_whens(step.state for step in steps):
+            self._whens_changed(owners)
         if any(step.firing is not None and step.firing.firing.delivery == "pending" for step in steps):
             self._notices_changed()
 

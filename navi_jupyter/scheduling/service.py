@@ -34,10 +34,12 @@ from .event_firings import RecallOccurrences
 from .ledger import CANCELLED, append_notices, end_all, end_with_session
 from .mutations import (
     Mutations,
+    WhensChanged,
     check_gap,
     check_targets,
     must_be_open,
     no_callback,
+    no_whens_changed,
     paused,
     read_owned,
     require_owner,
@@ -129,7 +131,7 @@ class RecallService:
         min_interval: timedelta = MIN_INTERVAL,
         clock: Clock | None = None,
         changed: Callable[[], None] = no_callback,
-        whens_changed: Callable[[], None] = no_callback,
+        whens_changed: WhensChanged = no_whens_changed,
         why_not_watched: Callable[[When], str | None] = lambda _: None,
         targets: Callable[[str], Awaitable[Sequence[str]]] | None = None,
         leave_check: LeaveCheck | None = None,
@@ -202,7 +204,7 @@ class RecallService:
         if by_agent and not code and isinstance(request.run, NotebookJob):
             raise InvalidRequest("A notebook is code: `recall_notebook` is the tool for it.", field="run")
         await self._store.write(lambda tx: self._mutations.add(tx, [state], owner, now), durable=True)
-        self._mutations.notify(state.recall)
+        self._mutations.notify(state)
         return state.recall
 
     async def check_leave(
@@ -244,7 +246,7 @@ class RecallService:
             await append_notices(tx, [(moved, [_change_notice(patch, state.recall)])], now)
             return moved.recall
 
-        return await self._mutations.write(unit)
+        return await self._mutations.write(unit, owner)
 
     async def clone(self, recall_id: str, patch: RecallPatch, *, owner: str) -> Recall:
         """A new recall like this one, with the fields of ``patch`` in their place. It counts from now.
@@ -282,7 +284,7 @@ class RecallService:
             await self._mutations.add(tx, [state], owner, now)
             return state.recall
 
-        return await self._mutations.write(unit)
+        return await self._mutations.write(unit, owner)
 
     async def pause(self, recall_id: str, *, owner: str) -> Recall:
         """Nothing starts until it is resumed; a run in progress goes on. Raises RecallNotFound, RecallOver."""
@@ -302,7 +304,7 @@ class RecallService:
             (ended,) = await end_all(tx, [(state, CANCELLED)], now)
             return ended.recall
 
-        return await self._mutations.write(unit)
+        return await self._mutations.write(unit, owner)
 
     async def end_with_session(self, session_id: str, delete: Callable[[SessionTx], Awaitable[None]]) -> None:
         now = self._clock.now()
@@ -313,7 +315,7 @@ class RecallService:
             return ended
 
         ended = await self._store.write(unit, durable=True)
-        self._mutations.notify(*(state.recall for state in ended))
+        self._mutations.notify(*ended)
 
     async def delete(self, recall_id: str, *, owner: str) -> Recall:
         """:meth:`cancel`, and without effect on one that is over, so that it can be repeated. Raises RecallNotFound."""
@@ -350,7 +352,7 @@ class RecallService:
                 await append_notices(tx, [(moved, [RecallNotice(action="allowed", reason=", ".join(more))])], now)
             return moved.recall
 
-        return await self._mutations.write(unit)
+        return await self._mutations.write(unit, owner)
 
     async def _check_leave(self, recall_id: str, names: Sequence[str], owner: str) -> None:
         """Before leave is given to a recall. Raises RecallNotFound, InvalidRequest."""

@@ -6,24 +6,22 @@ Imported at every server start, so nothing heavy is imported here: ``lifecycle``
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinjaMixin
-from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Limits, Settings, lease_of
+from .bench.socket import BenchHandler
 from .handler import ApiHandler
 from .hub_proxy.handlers import FORWARDING
-from .hub_proxy.revocation import watch_tokens
-from .hub_proxy.service import HubService
+from .hub_proxy.user_server import HubUserServer
 from .identity import (
     LOCAL_USER,
     announce_connection_file,
@@ -35,6 +33,12 @@ from .identity import (
 from .lifecycle import Lifecycle
 from .mcp_server.handler import McpHandler
 from .page import PACKAGE, PageHandler, ScriptHandler
+from .process.environment_traits import Ceiling as _Ceiling
+from .process.environment_traits import Choice as _Choice
+from .process.environment_traits import Count as _Count
+from .process.environment_traits import Flag as _Flag
+from .process.environment_traits import Seconds as _Seconds
+from .process.environment_traits import Text as _Text
 from .websocket import LoanHandler, NotebooksHandler, StreamHandler
 
 if TYPE_CHECKING:
@@ -43,68 +47,11 @@ if TYPE_CHECKING:
 CONNECTION_FILE_EVERY = 10.0  # seconds between two attempts to write the connection file, after one failed
 
 
-class _FromEnvironment:
-    """A configurable trait whose default comes from the environment variable ``NAVI_<NAME>``."""
-
-    metadata = {"config": True}  # noqa: RUF012 - as traitlets has it; each trait copies it
-
-    def default(self, obj: Any = None) -> Any:
-        trait = cast("TraitType[Any, Any]", self)
-        text = os.environ.get(f"NAVI_{trait.name.upper()}" if trait.name else "")
-        if not text:  # an empty variable counts as unset
-            return cast("Any", super()).default(obj)
-        try:
-            return trait.from_string(text)
-        except ValueError as error:
-            raise ValueError(f"NAVI_{str(trait.name).upper()}={text!r} is not valid: {error}") from error
-
-
-class _Text(_FromEnvironment, Unicode): ...  # type: ignore[type-arg]
-
-
-class _Count(_FromEnvironment, Int): ...  # type: ignore[type-arg]
-
-
-class _Seconds(_FromEnvironment, Float): ...  # type: ignore[type-arg]
-
-
-class _Flag(_FromEnvironment, Bool): ...  # type: ignore[type-arg]
-
-
-class _Choice(_FromEnvironment, Enum):  # type: ignore[type-arg]
-    def from_string(self, s: str) -> str:
-        """Raises ValueError for a text that is none of the values."""
-        if s not in (values := self.values or ()):
-            raise ValueError(f"it must be one of {', '.join(values)}")
-        return s
-
-
-class _Ceiling(_FromEnvironment, Dict):
-    """Also read from JSON, or ``pattern=permission,pattern=permission``."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(key_trait=Unicode(), value_trait=Enum(_PERMISSIONS), **kwargs)
-
-    def from_string(self, s: str) -> dict[str, str]:
-        """Raises ValueError for a text that is not a ceiling."""
-        rules: dict[str, str]
-        if s.lstrip().startswith("{"):
-            rules = json.loads(s)
-        else:
-            pairs = (pair.partition("=") for pair in s.split(",") if pair.strip())
-            rules = {pattern.strip(): most.strip() for pattern, _, most in pairs}
-        for pattern, most in rules.items():
-            if not pattern or most not in _PERMISSIONS:
-                raise ValueError(f"{pattern!r} must be one of {', '.join(_PERMISSIONS)}, not {most!r}")
-        return rules
-
-
-_PERMISSIONS = ("allow", "ask", "deny")
-
 HANDLERS: Sequence[tuple[str, type]] = (
     (r"/navi/mcp/?", McpHandler),
     (r"/navi/api/sessions/([^/]+)/ws", StreamHandler),
     (r"/navi/api/notebooks/ws", NotebooksHandler),
+    (r"/navi/api/bench", BenchHandler),
     (r"/navi/api/kernels/([^/]+)/loan", LoanHandler),
     (r"/navi/api(?:/(.*))?", ApiHandler),
 )
@@ -244,6 +191,24 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="The address of `navi hub`, where a JupyterHub has it as a service: the user's server then keeps nothing "
         "itself, and sends everything there for its user.",
     )
+    start_servers = _Choice(
+        ("never", "recalls", "always"),
+        "never",
+        help="For which runs `navi hub` starts the user's server where it is off: `never`, those of `recalls`, or "
+        "`always`. Its role needs the scope `servers`.",
+    )
+    max_starting_servers = _Count(
+        10, min=1, help="Servers of users that `navi hub` starts at once, all its processes together; others wait."
+    )
+    server_start_timeout = _Seconds(
+        300.0, min=1.0, help="Seconds that a run of `navi hub` waits for its user's server, also while others start."
+    )
+    server_idle_stop = _Seconds(
+        300.0,
+        min=0.0,
+        help="Seconds after the last use of a server that `navi hub` has started until it is stopped, unless its user "
+        "came. 0: never.",
+    )
     mcp_config = _Text(
         "", help="A JSON file with `mcpServers` that goes before `navi/mcp.json` in Jupyter's configuration path."
     )
@@ -280,7 +245,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     )
 
     lifecycle: Lifecycle | None = None  # set once the extension is loaded
-    _service: HubService | None = None  # that everything is sent to, where there is one
+    _hub: HubUserServer | None = None  # where everything is sent to a service
     _looking: asyncio.Task[None] | None = None  # for connections whose token was revoked
     _connecting: asyncio.Task[None] | None = None  # while the connection file cannot be written
 
@@ -320,10 +285,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     def initialize_settings(self) -> None:
         """Create the lifecycle; handlers find it in the web application's settings."""
         if self.hub_service_url:
-            token = os.environ.get("JUPYTERHUB_API_TOKEN")
-            if not token or not os.environ.get("JUPYTERHUB_USER"):
-                raise ValueError("hub_service_url is for servers that a JupyterHub has started for a user.")
-            self._service = self.settings["navi_hub_service"] = HubService(self.hub_service_url, token)
+            self._hub = self.settings["navi_hub"] = HubUserServer(self.hub_service_url, self.log)
         self.lifecycle = Lifecycle(self.read_settings(), self.log)
         self.settings["navi_lifecycle"] = self.lifecycle
 
@@ -345,8 +307,8 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         remember_secrets(serverapp, self.lifecycle.kernel_token.value)
         if not self._write_connection_file(serverapp, self.lifecycle.kernel_token.value):
             self._connecting = asyncio.create_task(self._retry_connection_file(serverapp), name="navi-connection-file")
-        if self.hub_service_url:
-            self._looking = watch_tokens(serverapp, self.lifecycle.unfinished, self.log)
+        if self._hub is not None:
+            self._hub.start(serverapp, self.lifecycle)
         else:
             # Not awaited: the server must answer, and kernels must work, while the database is opened.
             self.lifecycle.start(JupyterServices.of(serverapp))
@@ -377,8 +339,8 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         remove_connection_file()
         if self.lifecycle is not None:
             await self.lifecycle.stop()
-        if self._service is not None:
-            await self._service.close()
+        if self._hub is not None:
+            await self._hub.stop()
 
     def current_activity(self) -> Mapping[str, int] | None:
         """What keeps an idle server from being shut down: runs in progress; waiting recalls if so configured."""

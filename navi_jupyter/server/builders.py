@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_config_path
-from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from ..agent.mcp.config import ConfigFiles
 from ..agent.mcp.pool import McpPool
-from ..agent.mcp.run_tools import McpTools
+from ..agent.mcp.run_tools import McpTools, ProfileOf
 from ..agent.mcp.user_config import StoredServers
 from ..agent.mcp.user_servers import McpServers
 from ..agent.providers.stored_settings import STORED
@@ -41,9 +41,8 @@ from ..jupyter.notebooks.service import NotebookService, files_of
 from ..lease_file import LeaseFile
 from ..log_setup import get_logger
 from ..model.attachments import Attachment
-from ..model.recalls import When, WhenEvent
 from ..model.runs import Permission
-from ..model.sessions import Origin
+from ..model.sessions import Origin, Session
 from ..notifications.apprise_sender import AppriseSender, why_unusable
 from ..notifications.service import NotificationService
 from ..notifications.targets import TargetFiles
@@ -53,10 +52,12 @@ from ..orchestrator.dependencies import ToolServices
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.upkeep.servers import OtherServers
 from ..ports.agent import Attachments
-from ..ports.jupyter import JupyterAccess, LinkStore, NotebookMark
+from ..ports.jupyter import LinkStore, NotebookMark
+from ..ports.jupyter_access import JupyterAccess, JupyterOfRun
 from ..ports.recalls import Occurrences
 from ..ports.tracing import Tracing
 from ..ports.transactions import Server
+from ..scheduling.mutations import WhensChanged
 from ..scheduling.scheduler import Scheduler
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
@@ -68,7 +69,11 @@ from ..store.notices import ResultStore, StoredNotices
 from ..store.user_configuration import UserConfigurationStore
 from ..telemetry.spans import traced
 from ..triggers.watcher import Watcher
+from .bench.links import ServerLinks
+from .bench.server_tools import ServerTools, contexts_of
+from .bench.user_calls import RemoteWatchers
 from .identity import connection_file, server_address
+from .services import RecallWatcher
 
 log = get_logger("server")
 
@@ -108,12 +113,13 @@ class Workspace:
     def __init__(
         self,
         jupyter: JupyterServices | None,
-        store: LinkStore,
+        store: LinkStore | None,
         *,
         pages: OpenPages | None = None,
         on_moved: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_moved``: called when notebooks or files have other paths."""
+        """``store`` None: the paths of sessions are taken as they are. ``on_moved``: called when notebooks or files
+        have other paths."""
         self._jupyter = jupyter
         # Beside the connection file, where only this user reads. Kernels of another machine do not find it.
         self.lease_file = LeaseFile(None if jupyter is None else connection_file().parent)
@@ -123,7 +129,7 @@ class Workspace:
         self.loans = KernelLoans(jupyter, on_code, lease_path=lambda: self.lease_file.path)
         links = self.links = (
             None
-            if jupyter is None
+            if jupyter is None or store is None
             else NotebookLinks(
                 jupyter,
                 store,
@@ -132,6 +138,7 @@ class Workspace:
                 on_moved=on_moved,
             )
         )
+        self.pages = pages
         self.locate = None if links is None else links.located
         kernels = self._kernels = KernelService(
             jupyter or LENT_KERNELS,
@@ -143,16 +150,29 @@ class Workspace:
             lease_path=lambda: self.lease_file.path,
         )
         self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels, links, pages)
-        self.jobs = (
+        jobs = (
             None
             if jupyter is None
             else NotebookJobService(jupyter, lease_path=lambda: self.lease_file.path, on_code=on_code)
         )
         self.access = JupyterAccess(
-            kernels=kernels, notebooks=self.notebooks, files=None if jupyter is None else files_of(jupyter)
+            kernels=kernels,
+            notebooks=self.notebooks,
+            files=None if jupyter is None else files_of(jupyter),
+            jobs=jobs,
+            pages=pages,
         )
         self.kernel_tools = KernelTools(process_of=kernels.process_of, runs_ours=kernels.runs_ours, known=kernels.knows)
         """Functions of the kernels' users: a source of tools."""
+        self.runs_ours = kernels.runs_ours
+
+    def of(self, owner: str, server: str | None = None, /) -> JupyterAccess:  # noqa: ARG002 - the same for all users of this server
+        """What requests of a user reach."""
+        return self.access
+
+    async def for_run(self, session: Session, origin: Origin) -> JupyterAccess:  # noqa: ARG002
+        """What a run of a user's reaches."""
+        return self.access
 
     def carry_ids(
         self, store: Database, *, saved: Callable[[str, str], Awaitable[None]], save_transcripts: bool
@@ -197,16 +217,21 @@ class Workspace:
         await self._kernels.close()
 
 
-def build_agent(settings: Settings, mcp: McpServers, kernel_tools: KernelTools) -> AgentParts:
-    """Profiles, tools, permissions and context providers: built in, of packages, of files, of MCP servers."""
+def build_agent(
+    settings: Settings, mcp: McpServers, kernel_tools: KernelTools, links: ServerLinks | None
+) -> AgentParts:
+    """Profiles, tools, permissions and context: built in, of packages, of files, of MCP servers, of linked servers."""
     STORED.allow(settings.store_keys)
-    # The lambda looks the profiles up when a run asks for tools: they are made by the very call that gets it.
+    # Looks the profiles up when a run asks for tools: they are made by the very call that gets it.
+    profile_of: ProfileOf = lambda name, own: parts.of(own).profiles.get(name)  # noqa: E731
     parts: AgentParts = default_parts(
         config_path=jupyter_config_path(),
         ceiling={pattern: Permission(most) for pattern, most in settings.tool_ceiling.items()},
         check_model=AgentRouter.validate,
-        sources=(kernel_tools, McpTools(mcp, lambda name, own: parts.of(own).profiles.get(name))),
+        sources=(kernel_tools, McpTools(mcp, profile_of)),
+        last=() if links is None else (ServerTools(links, profile_of),),
         packages=settings.package_tools,
+        more_context=None if links is None else partial(contexts_of, links),
     )
     return parts
 
@@ -243,6 +268,7 @@ def build_orchestrator(
     backends: AgentRouter,
     spans: Tracing,
     *,
+    jupyter_for: JupyterOfRun,
     model_of_owner: Callable[[str], Awaitable[str]],
 ) -> Orchestrator:
     """Sessions and their runs."""
@@ -251,12 +277,11 @@ def build_orchestrator(
         traced(backends, spans),
         settings=settings,
         tool_services=ToolServices(
-            jupyter=workspace.access,
+            jupyter_for=jupyter_for,
             memory=stores.memory,
             attachments=stores.attachments,
             spending=stores.sessions,
             edits=stores.edits,
-            jobs=workspace.jobs,
             results=stores.results,
         ),
         check_model=backends.check,
@@ -275,7 +300,7 @@ def build_scheduler(
     orchestrator: Orchestrator,
     *,
     full_text: Callable[[str], str],
-    triggers_changed: Callable[[], None],
+    triggers_changed: WhensChanged,
     notices_changed: Callable[[], None],
     spans: Tracing,
 ) -> Scheduler:
@@ -315,11 +340,20 @@ class PromptSubmitter:
 
 
 def build_triggers(
-    occurrences: Occurrences, jupyter: JupyterServices | None, *, stores: Stores, workspace: Workspace, server: Server
-) -> Watcher:
-    """What watches kernels and files for recalls. Without a Jupyter server there is nothing to watch."""
+    occurrences: Occurrences,
+    jupyter: JupyterServices | None,
+    links: ServerLinks | None,
+    *,
+    stores: Stores,
+    workspace: Workspace,
+    server: Server,
+) -> RecallWatcher:
+    """What watches kernels and files for recalls. ``links``: of users' servers, where this one has none itself."""
+    if links is not None:
+        return RemoteWatchers(links)
     if jupyter is None:
-        return Watcher(occurrences, session=stores.sessions.session)
+        raise ValueError("kernels and files are those of this server, or of those that are linked")
+    others = OtherServers(stores.sessions.known_servers, server)
     return Watcher(
         occurrences,
         session=stores.sessions.session,
@@ -329,25 +363,9 @@ def build_triggers(
         kernels=workspace.access.kernels,
         attachments=stores.attachments,
         root=Path(jupyter.root_dir),
-        elsewhere=OtherServers(stores.sessions.known_servers, server),
+        elsewhere=lambda _, known: others(known),
         locate=workspace.locate,
     )
-
-
-def why_not_watched(jupyter: JupyterServices | None) -> Callable[[When], str | None]:
-    """Why an event can never be noticed on this server, as a sentence for the user; None where it can."""
-    if jupyter is None or not isinstance(jupyter.kernel_manager, GatewayMappingKernelManager):
-        return lambda _: None
-
-    def why(when: When) -> str | None:
-        if when.event is WhenEvent.FILE_CHANGED:
-            return None
-        return (
-            "the kernels of this server run behind a gateway, which does not pass on what they do. Wait for a time"
-            " (in 20m) or for a file that the cell writes (when changed result.csv)"
-        )
-
-    return why
 
 
 def _target_checks(settings: Settings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -26,7 +27,7 @@ from tornado.web import HTTPError, stream_request_body
 
 from .. import __version__
 from ..errors import Forbidden, InvalidRequest, LimitReached, NaviError
-from ..ports.tracing import caller_trace
+from ..ports.tracing import caller_server, caller_trace
 from ..text import read_traceparent
 from .http import RESOURCE, Action, EventStream, HttpReply, Request
 from .identity import LOCAL_USER, identifies_people, owner_of
@@ -46,6 +47,9 @@ _STATUS_CODES: Mapping[int, str] = {
 }
 """The code for errors that Jupyter or tornado raise, by their status."""
 
+
+SERVER_HEADER = "Navi-Server"  # the name of a user's server on a JupyterHub, quoted as in a URL
+LONGEST_SERVER = 600
 
 _UNASSIGNED = (
     "Kernels have no access to Navi here: several people log in to this server, and it is not set whose they are. "
@@ -115,12 +119,19 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
             if identifies_people(self.identity_provider) and self.current_user.username == LOCAL_USER:
                 raise Forbidden(_UNASSIGNED)
         elif self.current_user is None and self.request.method != "OPTIONS":
-            raise HTTPError(403, "Log in to this Jupyter server, or send its token.")
+            raise HTTPError(403, "Log in to this server, or send a token for it.")
         # Who says without that token that it is a kernel is believed: it may do less. The server of a user says so.
         if self._has_kernel_token or HEADER in self.request.headers:
             self.kernel = read_caller(self.request.headers.get(HEADER, ""), self.request.connection)
+        self._note_server()
         caller_trace.set(read_traceparent(self.request.headers.get("traceparent")))  # of this request's task
         self.expect_body()
+
+    def _note_server(self) -> None:
+        """At a service for the users of a JupyterHub: through which of the user's servers the request comes."""
+        name = self.request.headers.get(SERVER_HEADER, "")
+        if self.settings.get("navi_takes_links") and len(name) <= LONGEST_SERVER:
+            caller_server.set(unquote(name))
 
     def expect_body(self) -> None:
         """Called before the first byte of a body is read, once it is known who sends it. Here: none is wanted."""
@@ -137,7 +148,7 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
     async def authorize(self, action: Action, resource: str = RESOURCE) -> None:
         """Ask Jupyter's authorizer. Raises Forbidden."""
         if not await ensure_async(self.authorizer.is_authorized(self, self.current_user, action, resource)):
-            raise Forbidden(f"You are not allowed to {action} {resource} on this Jupyter server.")
+            raise Forbidden(f"You are not allowed to {action} {resource} on this server.")
 
     # --- errors ------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from hmac import compare_digest
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -74,6 +75,14 @@ def widens(
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelProof:
+    """What a user's server knows of a request of one of its kernels."""
+
+    touched: bool  # whether code of an agent has run in a kernel there
+    cell: bool  # whether the request comes from a cell of the user's
+
+
 class KernelScope:
     """Decides whether a request with the kernels' token comes from a cell of the user's."""
 
@@ -83,27 +92,42 @@ class KernelScope:
         cells: UserCells | None,
         loans: KernelLoans,
         at_work: Callable[[str], Awaitable[bool]],
+        ask_server: Callable[[str, KernelCaller], Awaitable[KernelProof | None]] | None = None,
     ) -> None:
-        """``at_work``: whether a run of this user's is in progress, or waits for an answer."""
+        """``at_work``: whether a run of this user's is in progress, or waits for an answer. ``ask_server``: asks the
+        server of a user, where kernels are not this server's own; None: it is not linked."""
         self._jupyter, self._cells, self._loans = jupyter, cells, loans
         self._at_work = at_work
+        self._ask_server = ask_server
 
     async def require_cell(self, caller: KernelCaller, *, owner: str) -> None:
         """Raises KernelTokenScope unless no agent is there, or the request comes from a cell of the user's."""
-        touched = self._cells is not None and self._cells.touched
+        if self._jupyter is None:
+            # A kernel of a user's own server on a JupyterHub. All code there has that server's token, and can leave out
+            # that it is a kernel: only what says so itself is refused.
+            proof = None if self._ask_server is None else await self._ask_server(owner, caller)
+        else:
+            proof = None
+        touched = self.touched if proof is None else proof.touched
         if not touched and not await self._at_work(owner):
             return
-        if self._manages(caller.kernel_id):
-            proven = await self._runs_cell(caller)
-        elif self._jupyter is None:
-            # A kernel of a user's own server on a JupyterHub, whose cells are not seen here. All code there has that
-            # server's token, and can leave out that it is a kernel: only what says so itself is refused.
-            proven = not self._loans.executes(caller.kernel_id)
-        else:
-            proven = await asyncio.to_thread(self._is_other_program, caller)
+        proven = await self.proves(caller) if proof is None else proof.cell
         if not proven:
             log.warning("kernel_request_refused", kernel_id=caller.kernel_id, cell=caller.request_id)
             raise KernelTokenScope(REFUSAL)
+
+    @property
+    def touched(self) -> bool:
+        """Whether code of an agent has run in a kernel of this server."""
+        return self._cells is not None and self._cells.touched
+
+    async def proves(self, caller: KernelCaller) -> bool:
+        """Whether the request comes from a cell of the user's, as far as this server sees."""
+        if self._manages(caller.kernel_id):
+            return await self._runs_cell(caller)
+        if self._jupyter is None:
+            return not self._loans.executes(caller.kernel_id)
+        return await asyncio.to_thread(self._is_other_program, caller)
 
     async def note_cell(self, caller: KernelCaller) -> None:
         """A cell begins to wait, and lends its kernel: keep the key by which it is known from then on."""

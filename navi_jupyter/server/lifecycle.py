@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tornado.websocket import WebSocketHandler
 
     from .rest.routing import Routes
+    from .runtime import NewStarter
     from .services import Services
 
 State = Literal["starting", "ok", "failed", "stopping"]
@@ -59,13 +60,15 @@ class Lifecycle:
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._parts: JupyterServices | None = None
+        self._new_starter: NewStarter | None = None
 
-    def start(self, parts: JupyterServices | None = None) -> None:
+    def start(self, parts: JupyterServices | None = None, new_starter: NewStarter | None = None) -> None:
         """Begin the start, and return at once. To be called once.
 
-        Without ``parts`` there are no kernels, notebooks and files for tools.
+        Without ``parts`` there are no kernels, notebooks and files for tools but those of users' servers, which what
+        ``new_starter`` makes can start.
         """
-        self._parts = parts
+        self._parts, self._new_starter = parts, new_starter
         self._task = asyncio.create_task(self._run(), name="navi-runtime")
 
     async def stop(self) -> None:
@@ -85,7 +88,7 @@ class Lifecycle:
         if self.failure is not None:
             raise self.failure
         if self.services is None:
-            raise NotReady("Navi is stopping, because this Jupyter server is.")
+            raise NotReady("Navi is stopping, because this server is.")
         return self.services
 
     async def _run(self) -> None:
@@ -101,7 +104,7 @@ class Lifecycle:
             self._fail(_first_of(errors))
         except* Exception as errors:  # noqa: BLE001 - the supervisor: a failed start is reported and must not end the server
             self._log.exception("navi_runtime_failed", exc_info=errors)
-            self._fail(NaviError("Navi could not start. The reason is in the log of the Jupyter server."))
+            self._fail(NaviError("Navi could not start. The reason is in the log of the server."))
         finally:
             self.services = None
             self._settled.set()
@@ -179,7 +182,7 @@ class Lifecycle:
         delay = RETRY
         while not self._stop.is_set():
             try:
-                runtime = module.runtime(self.settings, self.process, self._log, self._parts)
+                runtime = module.runtime(self.settings, self.process, self._log, self._parts, self._new_starter)
                 services: Services = await stack.enter_async_context(runtime)
             except StoreBusy as error:
                 # Another program (a backup, a migration) may lock the file for minutes: no reason to give up.

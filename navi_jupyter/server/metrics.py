@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from .. import __version__
 from .process.garbage_collection import GarbageCollection
-from .process.measures import GcPauses, Histogram, LoopLag
+from .process.measures import GcPauses, Histogram, LoopLag, Spawns
 
 __all__ = ["Figures", "LoopLag", "NaviCollector", "ProcessMeasures"]
 
@@ -69,6 +69,7 @@ _HISTOGRAMS = {
     "navi_commit_seconds": "How long commits to the database took",
     "navi_signal_lag_seconds": "How late events of other servers are read here, for those who follow them",
 }
+_SPAWNS_PENDING, _SPAWNS, _SPAWN_SECONDS = "navi_spawns_pending", "navi_spawns", "navi_spawn_seconds"
 NAMES = (
     *_GAUGES,
     _DELIVERED,
@@ -80,6 +81,9 @@ NAMES = (
     _TUNED,
     _COMMIT,
     *_HISTOGRAMS,
+    _SPAWNS_PENDING,
+    _SPAWNS,
+    _SPAWN_SECONDS,
 )
 
 Figures = Mapping[str, float]
@@ -96,6 +100,8 @@ class ProcessMeasures:
         """Filled by the runtime, from the store."""
         self.signals = Histogram()
         """Filled by the runtime, from the event log."""
+        self.spawns = Spawns()
+        """Filled by ``navi hub``, which starts users' servers."""
         self.collection = collection or GarbageCollection(tuned=False)
 
     def metrics(self) -> Iterator[Metric]:
@@ -122,6 +128,18 @@ class ProcessMeasures:
         commits.add_metric([], self.commits.buckets(), self.commits.total)
         signals.add_metric([], self.signals.buckets(), self.signals.total)
         yield from (turns, pauses, commits, signals)
+        yield GaugeMetricFamily(
+            _SPAWNS_PENDING,
+            "Servers of users that this process starts, or that runs of it wait for",
+            float(self.spawns.pending),
+        )
+        results = CounterMetricFamily(_SPAWNS, "Ends of starts of users' servers, by result", labels=["result"])
+        for result, number in self.spawns.results.items():
+            results.add_metric([result], float(number))
+        yield results
+        seconds = HistogramMetricFamily(_SPAWN_SECONDS, "How long starts of users' servers took until they were ready")
+        seconds.add_metric([], self.spawns.seconds.buckets(), self.spawns.seconds.total)
+        yield seconds
 
 
 class NaviCollector(Collector):

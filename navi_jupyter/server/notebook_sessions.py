@@ -28,6 +28,7 @@ from ..log_setup import get_logger
 from ..model.sessions import USER, NotebookLinkState, Session, SessionCreate, SessionPatch
 from ..orchestrator.session_directory import SessionDirectory
 from ..ports.jupyter import NO_CELL, NotebookLink, NotebookMark
+from ..ports.tracing import caller_server
 from ..ports.transactions import SessionTx
 from ..store.database import Database
 from .wire.sessions import FoundSession, SessionFind
@@ -206,10 +207,10 @@ class NotebookSessions:
         """
         link = await self._store.link(session.id)
         is_linked = mark is not None and mark.id == session.id
-        wanted: dict[str, Any] = {"kernel_id": kernel_id or session.kernel_id, "notebook_path": path}
-        wanted["notebook_link"] = (
-            None if path is None else NotebookLinkState.LINKED if is_linked else NotebookLinkState.PENDING
-        )
+        kernel, server = kernel_id or session.kernel_id, caller_server.get()  # of the server that it was used in last
+        wanted: dict[str, Any] = {"kernel_id": kernel, "notebook_path": path, "server": server}
+        linked = NotebookLinkState.LINKED if is_linked else NotebookLinkState.PENDING
+        wanted["notebook_link"] = None if path is None else linked
         present = {name: getattr(session, name) for name in wanted}
         marks = _fingerprint(mark, asking, () if link is None or is_linked or link.path != path else link.fingerprint)
         changes: dict[str, dict[str, Any]] = {}

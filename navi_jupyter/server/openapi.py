@@ -74,7 +74,8 @@ _SECURITY = {
         "type": "apiKey",
         "in": "cookie",
         "name": "jupyter-login",
-        "description": "Jupyter's login cookie; needs the `_xsrf` cookie's value as `X-XSRFToken`, too",
+        "description": "Jupyter's login cookie; needs the `_xsrf` cookie's value as `X-XSRFToken`, too; a WebSocket as "
+        "`_xsrf` in its query",
     },
 }
 

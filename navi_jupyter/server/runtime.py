@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from jupyter_core.paths import jupyter_config_path
@@ -26,6 +27,7 @@ from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
 from ..errors import NaviError
 from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..jupyter.kernels.observer import why_not_watched
 from ..jupyter.notebooks.open_pages import OpenPages
 from ..jupyter.notebooks.undo import RunEdits
 from ..log_setup import get_logger, send_to
@@ -37,16 +39,20 @@ from ..orchestrator.session_directory import SessionLinks
 from ..orchestrator.session_list.service import SessionListService
 from ..orchestrator.session_list.titles import SessionTitles
 from ..ports.agent import ToolContext
+from ..ports.jupyter_access import JupyterOf, ServerStarter
 from ..ports.run_tools import RunToolsRegistry
 from ..ports.tracing import Tracing
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallQueries, RecallService
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
+from ..store.database import Database
 from ..store.session_list.index import SearchIndex
 from ..store.session_list.read_marks import ReadMarks
 from ..telemetry.spans import opened
-from ..triggers.watcher import Watcher
+from .bench.links import ServerLinks, ask_scope
+from .bench.remote_ports import ServiceWorkspace
+from .bench.user_calls import UserCalls
 from .builders import (
     Stores,
     Workspace,
@@ -58,7 +64,6 @@ from .builders import (
     build_store,
     build_triggers,
     build_user_targets,
-    why_not_watched,
 )
 from .kernel_scope import KernelScope
 from .mcp_server.documents import UserDocuments
@@ -70,11 +75,14 @@ from .mentions.contents import MentionReader
 from .metrics import ProcessMeasures
 from .model_choice import ModelChoice
 from .notebook_sessions import NotebookSessions
-from .services import AgentServices, DrawnQuestions, RecallServices, Services, SessionServices
+from .services import AgentServices, DrawnQuestions, RecallServices, RecallWatcher, Services, SessionServices
 
 _log = get_logger("server")
 
 SWEEP_EVERY = 6 * 3600.0  # seconds between two searches for attachments that no session shows any more
+
+
+NewStarter = Callable[[Database, ServerLinks, ProcessMeasures], ServerStarter]
 
 
 @asynccontextmanager
@@ -83,9 +91,11 @@ async def runtime(
     process: ProcessMeasures,
     log: logging.Logger | logging.LoggerAdapter[logging.Logger],
     jupyter: JupyterServices | None = None,
+    new_starter: NewStarter | None = None,
 ) -> AsyncIterator[Services]:
     """Everything, started: what dead servers left open is closed before the first request is served.
 
+    ``new_starter``: makes what starts the servers of users, where this one has no kernels itself.
     Our log lines go where those of ``log`` go. Without ``jupyter`` there are no notebooks and files, and only
     kernels that are lent.
     Raises StoreError and its kinds when the database cannot be used.
@@ -100,11 +110,11 @@ async def runtime(
             opened, switched_on=settings.otel, content=settings.otel_content, version=__version__
         )
         stack.push_async_callback(spans.close)  # after the runs have ended
-        links = SessionLinks(
-            stores.sessions, lambda source, target, session: recalls.follow_files(source, target, session)
+        notebook_links = SessionLinks(
+            stores.sessions, lambda source, target, *whose: recalls.follow_files(source, target, *whose)
         )
         pages = OpenPages()
-        workspace = Workspace(jupyter, links, pages=pages, on_moved=lambda: recalls.watcher.changed())
+        workspace = Workspace(jupyter, notebook_links, pages=pages, on_moved=lambda: recalls.watcher.changed())
         stack.push_async_callback(workspace.close)
         mcp = build_mcp(
             settings,
@@ -113,21 +123,51 @@ async def runtime(
             lease_file=workspace.lease_file,
         )
         stack.push_async_callback(mcp.stop)  # after the runs, whose calls it carries
-        parts = build_agent(settings, mcp, workspace.kernel_tools)
+        links: ServerLinks | None = None
+        if jupyter is None:
+            links = ServerLinks(stores.sessions.known_servers, serve=lambda *call: user_calls.serve(*call))
+        parts = build_agent(settings, mcp, workspace.kernel_tools, links)
         run_tools = RunToolsRegistry()
         programs = _build_programs(settings, stores, workspace, run_tools, jupyter)
         stack.push_async_callback(programs.stop)
         backends = AgentRouter(parts, AgentProgramBackend(parts, programs))
         choice = ModelChoice(stores.preferences, backends, default=settings.default_model)
+        starter = None if links is None or new_starter is None else new_starter(stores.sessions, links, process)
+        jupyter_of, jupyter_for = workspace.of, workspace.for_run
+        if links is not None:
+            service = ServiceWorkspace(
+                links,
+                workspace.access,
+                lambda session_id: workspace.loans.of(session_id) is not None,
+                starter=starter,
+                needs_of=lambda recall: recalls.needs_of(recall),
+            )
+            jupyter_of, jupyter_for = service.of, service.for_run
         orchestrator = build_orchestrator(
-            settings, stores, workspace, parts, backends, spans, model_of_owner=choice.of_new_session
+            settings,
+            stores,
+            workspace,
+            parts,
+            backends,
+            spans,
+            jupyter_for=jupyter_for,
+            model_of_owner=choice.of_new_session,
         )
+        if links is not None:
+            links.start(orchestrator.server.id)
+            stack.push_async_callback(links.stop)  # after the runs, whose calls they carry
+        if starter is not None:
+            await starter.start()
+            stack.push_async_callback(starter.stop)
         orchestrator.log.observe_lag(process.signals.note)
         prompts = PromptBook([Path(folder, PROMPTS_FOLDER) for folder in jupyter_config_path()])
-        recalls, marks = (
-            _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter, prompts, spans),
-            ReadMarks(stores.sessions),
-        )
+        built = (settings, stores, workspace, orchestrator, parts)
+        recalls = _build_recalls(*built, jupyter, links, jupyter_of, prompts, spans)
+        marks = ReadMarks(stores.sessions)
+        if links is not None:
+            user_calls = UserCalls(
+                links, stores.sessions, recalls.service.occurrences, stores.attachments, notebook_links
+            )
         session_list = _build_session_list(settings, stores, orchestrator, recalls.service, backends)
         workspace.start()
         await orchestrator.start(
@@ -153,7 +193,13 @@ async def runtime(
         await stack.enter_async_context(_running(notebooks.upgrade(), "navi-notebooks-upgrade"))
         kept = settings.save_transcripts
         stack.callback(workspace.carry_ids(stores.sessions, saved=notebooks.saved, save_transcripts=kept))
-        scope = KernelScope(jupyter, workspace.cells, workspace.loans, stores.sessions.works_for)
+        scope = KernelScope(
+            jupyter,
+            workspace.cells,
+            workspace.loans,
+            stores.sessions.works_for,
+            ask_server=None if links is None else partial(ask_scope, links),
+        )
         sessions = SessionServices(
             settings=settings,
             orchestrator=orchestrator,
@@ -161,15 +207,15 @@ async def runtime(
             attachments=stores.attachments,
             memory=stores.memory,
             read_marks=marks,
-            jupyter=workspace.access,
+            jupyter_of=jupyter_of,
             notebooks=notebooks,
-            edits=RunEdits(workspace.notebooks, stores.edits),
+            edits=RunEdits(jupyter_of, stores.edits),
             pages=pages,
             session_list=session_list,
             prompts=prompts,
-            mentions=MentionIndex(workspace.access, session_list.reads, recalls.service.queries),
+            mentions=MentionIndex(jupyter_of, session_list.reads, recalls.service.queries),
             contents=MentionReader(
-                workspace.access,
+                jupyter_of,
                 session_list.reads,
                 orchestrator.sessions,
                 recalls.service.queries,
@@ -197,6 +243,7 @@ async def runtime(
                 kernel_tools=workspace.kernel_tools,
             ),
             loans=workspace.loans,
+            links=links,
             kernel_scope=scope,
             run_tools=run_tools,
             mcp_endpoint=mcp_endpoint,
@@ -213,7 +260,7 @@ def _build_mcp_endpoint(
     documents = UserDocuments(
         sessions.orchestrator,
         sessions.session_list.reads,
-        sessions.jupyter,
+        sessions.jupyter_of,
         parts,
         sessions.prompts,
         max_bytes=sessions.settings.max_attachment_bytes,
@@ -256,6 +303,8 @@ def _build_recalls(
     orchestrator: Orchestrator,
     parts: AgentParts,
     jupyter: JupyterServices | None,
+    links: ServerLinks | None,
+    jupyter_of: JupyterOf,
     prompts: PromptBook,
     spans: Tracing,
 ) -> RecallServices:
@@ -268,14 +317,14 @@ def _build_recalls(
         await parts.check_leave(names, await bounded(session, profiles))
 
     async def job_check(job: NotebookJob, session: Session, profiles: Sequence[str]) -> None:
-        await check_job(job, workspace.jobs, parts, await bounded(session, profiles))
+        await check_job(job, jupyter_of(session.owner, session.server).jobs, parts, await bounded(session, profiles))
 
     service: RecallService = RecallService(
         stores.sessions,
         max_recalls_per_user=settings.max_recalls_per_user,
         min_interval=timedelta(seconds=settings.min_recall_interval),
         changed=lambda: scheduler.wake(),
-        whens_changed=lambda: watcher.changed(),
+        whens_changed=lambda owners: watcher.changed(owners),
         why_not_watched=why_not_watched(jupyter),
         targets=lambda owner: notifications.names(owner),
         leave_check=leave_check,
@@ -283,8 +332,8 @@ def _build_recalls(
     )
     targets = build_user_targets(settings, stores)
     notifications: NotificationService = build_notifications(settings, stores, jupyter, targets)
-    watcher: Watcher = build_triggers(
-        service.occurrences, jupyter, stores=stores, workspace=workspace, server=orchestrator.server
+    watcher: RecallWatcher = build_triggers(
+        service.occurrences, jupyter, links, stores=stores, workspace=workspace, server=orchestrator.server
     )
     scheduler: Scheduler = build_scheduler(
         settings,
@@ -301,7 +350,7 @@ def _build_recalls(
         watcher=watcher,
         notifications=notifications,
         targets=targets,
-        jobs=workspace.jobs,
+        jupyter_of=jupyter_of,
         results=stores.results,
     )
 

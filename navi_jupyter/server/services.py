@@ -5,10 +5,10 @@ Not responsible for how the parts are built, started and stopped (``runtime``) o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from ..agent.mcp.user_servers import McpServers
 from ..agent.profiles.prompt_files import PromptBook
@@ -25,6 +25,7 @@ from ..jupyter.notebooks.open_pages import OpenPages
 from ..jupyter.notebooks.undo import RunEdits
 from ..log_setup import get_logger
 from ..model.attachments import Attachment, AttachmentRef
+from ..model.recalls import Needs
 from ..model.runs import Interrupt, Permission
 from ..model.sessions import USER, Session
 from ..notifications.service import NotificationService
@@ -32,8 +33,8 @@ from ..notifications.user_targets import UserTargets
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.session_directory import SessionDirectory
 from ..orchestrator.session_list.service import SessionListService
-from ..ports.jobs import JobResults, NotebookJobs
-from ..ports.jupyter import JupyterAccess
+from ..ports.jobs import JobResults
+from ..ports.jupyter_access import JupyterOf, PageRequests
 from ..ports.run_tools import RunToolsRegistry
 from ..ports.tracing import caller_trace
 from ..ports.user_configuration import UserConfigurations
@@ -45,7 +46,7 @@ from ..store.database import Database
 from ..store.memory import FactStore
 from ..store.session_list.read_marks import Marked, ReadMarks
 from ..text import IMAGE_TYPES
-from ..triggers.watcher import Watcher
+from .bench.links import ServerLinks
 from .bodies import parse
 from .kernel_caller import KernelCaller
 from .kernel_scope import KernelScope, needs_cell
@@ -61,10 +62,8 @@ log = get_logger("server")
 
 
 class DrawnQuestions:
-    """The questions that a page shows with buttons: a cell that waits does not ask for them a second time.
-
-    Of this process's memory, and the latest only: a page that comes back reports its questions again.
-    """
+    """The questions that a page shows with buttons: a cell that waits does not ask for them a second time. Of this
+    process's memory, and the latest only: a page that comes back reports its questions again."""
 
     MOST = 1000
 
@@ -91,7 +90,7 @@ class SessionServices:
     attachments: AttachmentStore
     memory: FactStore
     read_marks: ReadMarks
-    jupyter: JupyterAccess
+    jupyter_of: JupyterOf
     notebooks: NotebookSessions
     edits: RunEdits
     pages: OpenPages
@@ -231,10 +230,15 @@ class SessionServices:
             return await self.attachments.find(ref.id, owner=owner)
         if ref.data is not None:
             return await self.attachments.add(ref.data, name=ref.name, media_type=ref.media_type, owner=owner)
-        if self.jupyter.files is None or ref.path is None:
+        files = self.jupyter_of(owner).files
+        if files is None or ref.path is None:
             raise InvalidRequest("path: files cannot be named on this server. Upload the file instead.")
-        content = await self.jupyter.files.read_bytes(ref.path, limit=self.settings.max_attachment_bytes)
+        content = await files.read_bytes(ref.path, limit=self.settings.max_attachment_bytes)
         return await self.attachments.add(content, name=ref.name or ref.path, media_type=ref.media_type, owner=owner)
+
+    def page_requests(self, owner: str) -> PageRequests:
+        """What this user's pages are asked that have notebooks open."""
+        return self.jupyter_of(owner).pages or self.pages
 
     async def mark_read(self, session_id: str, *, owner: str, seq: int, at: datetime) -> Marked:
         """The user has seen a session's log up to ``seq``. Raises SessionNotFound."""
@@ -243,23 +247,42 @@ class SessionServices:
         return marked
 
 
+class RecallWatcher(Protocol):
+    """What watches kernels and files for ``when`` recalls: here, or in users' servers."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def changed(self, owners: Collection[str] = ()) -> None:
+        """``when`` recalls of these owners were made, have changed or ended. Does not block."""
+
+    async def listening(self, recall_id: str, *, owner: str = "", within: float = 2.0) -> bool:
+        """Wait until that recall is watched, or there is nothing to watch yet. False when it took too long."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecallServices:
     """Recalls, and what starts, watches and announces them."""
 
     service: RecallService
     scheduler: Scheduler
-    watcher: Watcher
+    watcher: RecallWatcher
     notifications: NotificationService
     targets: UserTargets
-    jobs: NotebookJobs | None
+    jupyter_of: JupyterOf
     results: JobResults
 
-    async def follow_files(self, source: str, target: str, session_id: str | None) -> None:
-        """A file or folder was renamed: recalls that wait for files in it, or execute notebooks in it, follow.
-        ``session_id``: only those of that session."""
-        await self.service.occurrences.follow(source, target, session_id)
-        await self.results.follow(source, target, session_id)
+    async def needs_of(self, recall_id: str) -> Needs:
+        """What the recall's runs need of the user's server."""
+        recall = await self.service.recall_of(recall_id)
+        return "auto" if recall is None else recall.policy.needs
+
+    async def follow_files(self, source: str, target: str, session_id: str | None, owner: str | None) -> None:
+        """A file or folder was renamed: recalls that wait for files or execute notebooks in it follow; ``session_id``,
+        ``owner``: only those of that session, of that owner."""
+        await self.service.occurrences.follow(source, target, session_id, owner=owner)
+        await self.results.follow(source, target, session_id, owner=owner)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -296,23 +319,24 @@ class AgentServices:
     def tool_infos(self, tools: Sequence[Tool]) -> tuple[wire.ToolInfo, ...]:
         """Tools as lists show them."""
         notes = (ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools)
-        return tuple(_tool_info(note, self.parts.permissions.by_default) for note in notes)
+        return tuple(tool_info(note, self.parts.permissions.by_default) for note in notes)
 
     async def tools(self, session: Session | None) -> list[wire.ToolInfo]:
         """For ``GET tools``: all known tools with what holds by default, or a session's with what holds there."""
         permissions = self.parts.permissions
         if session is None:
-            return [_tool_info(note, permissions.by_default) for note in await self.parts.known()]
+            return [tool_info(note, permissions.by_default) for note in await self.parts.known()]
         context = await self.orchestrator.context_of(session)
         profile = self.parts.of(context.configuration).profiles.get(session.profile)
         return [
-            _tool_info(note, lambda tool: permissions.decide(tool, (profile,), context))
+            tool_info(note, lambda tool: permissions.decide(tool, (profile,), context))
             for note in await self.parts.known(context)
             if note.tool is None or profile.offers(note.tool)
         ]
 
 
-def _tool_info(note: ToolNote, permission: Callable[[Tool], Permission]) -> wire.ToolInfo:
+def tool_info(note: ToolNote, permission: Callable[[Tool], Permission]) -> wire.ToolInfo:
+    """A tool as lists show it, with the permission that holds."""
     tool = note.tool
     return wire.ToolInfo(
         name=note.name,
@@ -335,6 +359,7 @@ class Services:
     recalls: RecallServices
     agent: AgentServices
     loans: KernelLoans
+    links: ServerLinks | None  # of users' servers, at a service for all users of a JupyterHub
     kernel_scope: KernelScope
     run_tools: RunToolsRegistry
     mcp_endpoint: McpEndpoint

@@ -11,6 +11,7 @@ pydantic.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import time
 from collections.abc import Mapping
@@ -22,10 +23,10 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from tornado.iostream import StreamClosedError
-from tornado.web import stream_request_body
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
-from ..errors import InvalidRequest, KernelTokenScope, NaviError, SessionNotFound
+from ..errors import Forbidden, InvalidRequest, KernelTokenScope, NaviError, SessionNotFound
 from ..input.json_input import load_json
 from .handler import NaviHandler, internal_error
 from .http import check_query, read_cursor
@@ -34,6 +35,9 @@ from .transfers.websocket_protocol import BoundedProtocol, PageWriter
 
 if TYPE_CHECKING:
     from ..jupyter.kernels.lent_kernel import LentKernel
+    from ..jupyter.kernels.loans import KernelLoans
+    from ..jupyter.notebooks.open_pages import OpenPages
+    from .kernel_scope import KernelScope
     from .services import Services
 
 PING = 20.0  # seconds between pings, and until the pong must come: nginx closes a silent connection after 60
@@ -57,6 +61,25 @@ class SocketHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
     _services: Services
     _session_id: str
     _connected: str | None = None  # as whom
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Raises Forbidden for a login's cookie alone: a page of another server below the same domain has it sent, too,
+        and passes for this server by its origin."""
+        await super().prepare()
+        unforgeable = self._has_kernel_token or self.token_authenticated
+        if not (unforgeable or self.settings.get("disable_check_xsrf", False) or self._has_xsrf_token()):
+            raise Forbidden("A WebSocket with the cookie of a login needs the cookie _xsrf as _xsrf in its query, too.")
+
+    def _has_xsrf_token(self) -> bool:
+        """As for POST requests. Jupyter asks WebSockets for none, and JupyterHub's check leaves them out."""
+        if hasattr(type(self), "_xsrf_token_id"):  # JupyterHub's: the token is the cookie, which it has signed
+            given = self.get_query_argument("_xsrf", "")
+            return bool(given) and hmac.compare_digest(given.encode(), self.xsrf_token)
+        try:
+            RequestHandler.check_xsrf_cookie(self)
+        except HTTPError:
+            return False
+        return True
 
     def set_default_headers(self) -> None:
         """None: an upgrade carries no headers of ours."""
@@ -229,6 +252,10 @@ class NotebooksHandler(SocketHandler):
         if self.kernel is not None:  # it could say what a page of the user shows
             raise KernelTokenScope("A kernel is no page: it shows no notebooks.")
 
+    @property
+    def pages(self) -> OpenPages:
+        return self._services.sessions.pages
+
     async def open(self) -> None:
         """Until its first frame a page shows nothing."""
         self._connect()
@@ -239,7 +266,7 @@ class NotebooksHandler(SocketHandler):
         super().on_close()
         self.lifecycle.sockets.discard(self)
         if self._connected is not None:  # else it was refused
-            self._services.sessions.pages.closed(self.emit)
+            self.pages.closed(self.emit)
 
     def on_message(self, message: str | bytes) -> None:
         """What the page shows now."""
@@ -248,7 +275,7 @@ class NotebooksHandler(SocketHandler):
         except ValueError as error:
             self.close(BAD_FRAME, str(error)[:100])
             return
-        self._services.sessions.pages.shows(self.emit, self.owner, notebooks)
+        self.pages.shows(self.emit, self.owner, notebooks)
 
     def emit(self, message: Mapping[str, Any]) -> None:
         """A frame for the page. Not awaited: they are few and small."""
@@ -291,12 +318,20 @@ class LoanHandler(SocketHandler):
         await self._refuse(self.get_query_argument("session_id"))
         await super().get(kernel_id)
 
+    @property
+    def loans(self) -> KernelLoans:
+        return self._services.loans
+
+    @property
+    def kernel_scope(self) -> KernelScope:
+        return self._services.kernel_scope
+
     async def open(self, kernel_id: str) -> None:
         """Wait for the first frame. Not among the lifecycle's sockets: runs that are stopped still need it."""
         self._connect()
         self._kernel_id = kernel_id
         if self.kernel is not None:  # before the first frame: a run's code comes after that
-            await self._services.kernel_scope.note_cell(self.kernel)
+            await self.kernel_scope.note_cell(self.kernel)
         self._pinging = asyncio.create_task(self._ping(), name=f"navi-loan-ping {kernel_id[:8]}")
 
     async def _ping(self) -> None:
@@ -313,7 +348,7 @@ class LoanHandler(SocketHandler):
             if not isinstance(frame, dict):
                 raise InvalidRequest("A frame is a JSON object.", field="body")
             if self._loan is None:
-                self._loan = self._services.loans.open(
+                self._loan = self.loans.open(
                     frame,
                     self,
                     kernel_id=self._kernel_id,

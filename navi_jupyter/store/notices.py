@@ -349,24 +349,27 @@ class ResultStore:
         )
         return {row["run_id"]: row["path"] for row in rows}
 
-    async def follow(self, source: str, target: str, session_id: str | None = None) -> None:
+    async def follow(
+        self, source: str, target: str, session_id: str | None = None, *, owner: str | None = None
+    ) -> None:
         async def unit(tx: Transaction) -> None:
             length = len(source) + 1
             moved = f"? || substr({{0}}, {length}) WHERE ({{0}} = ? OR substr({{0}}, 1, {length}) = ?)"
             values = (target, source, f"{source}/")
-            of_session = tx.served.by("owner") if session_id is None else " AND session_id = ?"
-            whose = () if session_id is None else (session_id,)
+            served = tx.served.by("owner") if owner is None else " AND owner = ?"
+            of_session = served if session_id is None else " AND session_id = ?"
+            whose = tuple(one for one in (session_id or owner,) if one is not None)
             new_path = moved.format(_PATH).replace(" WHERE", "), version = version + 1 WHERE", 1)
             await tx.change(
                 f"UPDATE recalls SET run = json_set(run, '$.path', {new_path} AND run IS NOT NULL{of_session}",
                 (*values, *whose),
             )
             if session_id is None:
-                for table, column, served in (
-                    ("recalls", "last_result", of_session),
-                    ("results", "path", tx.served.of_recall("results.recall_id")),
-                ):
-                    await tx.change(f"UPDATE {table} SET {column} = {moved.format(column)}{served}", values)
+                of_results = tx.served.of_recall("results.recall_id")
+                if owner is not None:
+                    of_results = " AND recall_id IN (SELECT id FROM recalls WHERE owner = ?)"
+                for table, column, of in (("recalls", "last_result", of_session), ("results", "path", of_results)):
+                    await tx.change(f"UPDATE {table} SET {column} = {moved.format(column)}{of}", (*values, *whose))
 
         await self._database.write(unit, durable=True)
 

@@ -54,6 +54,7 @@ from .statements import Row, Statements, json_list
 _OPEN_RECALL = "('pending', 'running', 'paused')"
 _OVERDUE = timedelta(seconds=60)
 _WHEN = """'{"kind":"when"'"""
+_WHENS = f"SELECT {RECALL_COLUMNS} FROM recalls WHERE substr(schedule, 1, 14) = {_WHEN} AND status IN"
 """How the stored schedules begin that wait for an event, as a literal: for the partial index."""
 _SEEN = (
     "SELECT (SELECT created_at FROM runs WHERE session_id = ? AND origin_kind = 'user'"
@@ -362,12 +363,10 @@ class RecallReads(OverviewReads):
         found = {} if row is None else {key: row[key] for key in row.keys()}  # noqa: SIM118
         return RecallAudit(**found | {"awake": bool(found.get("awake"))})
 
-    async def when_recalls(self, *, paused: bool = False) -> Sequence[RecallState]:
+    async def when_recalls(self, *, paused: bool = False, owner: str | None = None) -> Sequence[RecallState]:
         of = "'pending', 'running', 'paused'" if paused else "'pending', 'running'"  # each with an index of its own
-        rows = await self.fetch_all(
-            f"SELECT {RECALL_COLUMNS} FROM recalls WHERE substr(schedule, 1, 14) = {_WHEN} AND status IN ({of})"
-            f"{self.served.by('owner')} ORDER BY number"
-        )
+        whose = self.served.by("owner") if owner is None else " AND owner = ?"
+        rows = await self.fetch_all(f"{_WHENS} ({of}){whose} ORDER BY number", () if owner is None else (owner,))
         return [recall_state_of(row) for row in rows]
 
     async def begun_firings(self, *, limit: int) -> Sequence[Run]:

@@ -69,6 +69,7 @@ def session_of(row: Row) -> Session:
         notebook_link=row["notebook_link"],
         earlier_path=row["earlier_path"],
         kernel_id=row["kernel_id"],
+        server=row["server"],
         timezone=row["timezone"],
         timezone_source=ZoneSource(row["timezone_source"]),
         created_at=from_micros(row["created_at"]),

@@ -40,6 +40,7 @@ _SESSION_COLUMNS = frozenset(
         "fingerprint",
         "earlier_path",
         "kernel_id",
+        "server",
         "timezone",
         "timezone_source",
         "updated_at",
@@ -239,9 +240,9 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows, Session
 
     async def add_session(self, session: Session) -> None:
         await self.change(
-            "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, notebook_link, kernel_id, timezone,"
-            " timezone_source, created_at, updated_at, allowed_tools, context, agent_options, title_source)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, notebook_link, kernel_id, server,"
+            " timezone, timezone_source, created_at, updated_at, allowed_tools, context, agent_options, title_source)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 session.id,
                 session.owner,
@@ -251,6 +252,7 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows, Session
                 session.notebook_path,
                 session.notebook_link,
                 session.kernel_id,
+                session.server,
                 session.timezone,
                 session.timezone_source.value,
                 to_micros(session.created_at),

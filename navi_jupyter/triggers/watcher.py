@@ -7,7 +7,7 @@ One per server process. Not responsible for what a recall waits for (``watch``),
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,10 +45,10 @@ class Watcher:
         kernels: Kernels | None = None,
         attachments: Attachments | None = None,
         root: Path | None = None,
-        elsewhere: Callable[[bool], Awaitable[bool]] | None = None,
+        elsewhere: Callable[[str, bool], Awaitable[bool]] | None = None,
         locate: Callable[[Session], Awaitable[str | None]] | None = None,
     ) -> None:
-        """``elsewhere``: whether another server may have a kernel, given whether its address is known here.
+        """``elsewhere``: whether another server may have a kernel, given its id, and whether its address is known here.
 
         ``locate``: the verified path of a session's notebook; raises NotebookNotFound. None: paths are not verified.
         """
@@ -98,11 +98,11 @@ class Watcher:
         self._watches.clear()
         self._subscriptions.clear()
 
-    def changed(self) -> None:
+    def changed(self, owners: Collection[str] = ()) -> None:  # noqa: ARG002 - it watches those of all
         """A ``when`` recall was made, changed or ended: read them again."""
         self._signal.set()
 
-    async def listening(self, recall_id: str, *, within: float = 2.0) -> bool:
+    async def listening(self, recall_id: str, *, owner: str = "", within: float = 2.0) -> bool:  # noqa: ARG002
         """Wait until that recall is watched, or there is nothing to watch yet. False when it took too long.
 
         A request that makes a recall from within a cell waits for this, so that nothing of the cell is missed.
@@ -242,7 +242,7 @@ class Watcher:
         if kernel_id in self._closed:
             return True
         lives = await observer.lives(kernel_id)
-        if lives or (self._elsewhere is not None and await self._elsewhere(lives is not None)):
+        if lives or (self._elsewhere is not None and await self._elsewhere(kernel_id, lives is not None)):
             self._missing_since.pop(kernel_id, None)
             return False
         now = asyncio.get_running_loop().time()

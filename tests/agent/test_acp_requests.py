@@ -24,7 +24,7 @@ from navi_jupyter.jupyter.files.service import LocalFiles
 from navi_jupyter.model.runs import Effect, Interrupt, InterruptStatus, Permission
 from navi_jupyter.model.sessions import Origin, OriginKind
 from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult
-from navi_jupyter.ports.jupyter import JupyterAccess
+from navi_jupyter.ports.jupyter_access import JupyterAccess
 from tests.support.agent_world import Bench, agent_parts, answered
 
 Script = Callable[["Program"], Awaitable[object]]

@@ -18,7 +18,8 @@ from navi_jupyter.agent.profiles.context_providers import ContextProvider, RunCo
 from navi_jupyter.agent.profiles.definitions import PROFILES, Profile
 from navi_jupyter.model.recalls import RecallCreate
 from navi_jupyter.ports.agent import ToolContext, Turn
-from navi_jupyter.ports.jupyter import Cell, JupyterAccess, KernelState, Notebook
+from navi_jupyter.ports.jupyter import Cell, KernelState, Notebook
+from navi_jupyter.ports.jupyter_access import JupyterAccess
 from navi_jupyter.store.memory import FactStore
 from tests.support.agent_world import Bench
 from tests.support.database import open_store

@@ -259,6 +259,19 @@ def test_the_command_that_fixes_it_depends_on_what_is_here(monkeypatch: pytest.M
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     assert "export ANTHROPIC_API_KEY=" in replies.how_to_get_one()
     assert "Give a key in the settings of the chat" in replies.how_to_get_one()
+    assert "in the environment of the Jupyter server, and restart that:" in replies.how_to_get_one()
+
+
+@pytest.mark.usefixtures("_no_keys")
+def test_at_the_service_of_a_hub_it_is_the_administrator_who_fixes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_NAME", "navi")
+    monkeypatch.setattr(catalog.STORED, "_allowed", False)
+    for installed in (False, True):
+        monkeypatch.setattr(catalog, "has_package", lambda _, is_here=installed: is_here)
+        text = replies.capabilities()
+        assert "The administrator of this server" in text
+        assert "in the environment of the Navi service, and restarts that:" in text
+        assert "Jupyter server" not in text
 
 
 async def test_it_streams_in_small_pieces_within_a_second_and_a_half(bench: Bench) -> None:

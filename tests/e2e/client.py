@@ -134,9 +134,11 @@ class Wire:
         path: str,
         *,
         token: str | None = None,
+        headers: Mapping[str, str] | None = None,
         receive_buffer: int | None = None,
         timeout: float = PATIENCE,
     ) -> None:
+        """``headers``: instead of the token."""
         self.close_code: int | None = None
         self.status = 0
         """Of the answer to the handshake; 101 when it is a WebSocket."""
@@ -147,12 +149,13 @@ class Wire:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
             self.socket.connect(("127.0.0.1", server.port))
-            self._shake_hands(server, path, server.token if token is None else token)
+            authorization = {"Authorization": f"token {server.token if token is None else token}"}
+            self._shake_hands(server, path, authorization if headers is None else headers)
         except BaseException:
             self.socket.close()
             raise
 
-    def _shake_hands(self, server: JupyterServer, path: str, token: str) -> None:
+    def _shake_hands(self, server: JupyterServer, path: str, headers: Mapping[str, str]) -> None:
         key = base64.b64encode(os.urandom(16)).decode()
         lines = [
             f"GET {server.base_url}navi/api/{path} HTTP/1.1",
@@ -161,7 +164,7 @@ class Wire:
             "Connection: Upgrade",
             f"Sec-WebSocket-Key: {key}",
             "Sec-WebSocket-Version: 13",
-            f"Authorization: token {token}",
+            *(f"{name}: {value}" for name, value in headers.items()),
         ]
         self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         while b"\r\n\r\n" not in self._buffer:

@@ -2,111 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
-from http.cookiejar import CookieJar
-from itertools import cycle
-from pathlib import Path
-from threading import Thread
-from urllib.parse import urlencode
 
 import pytest
 
 from tests.e2e.client import Follower, new_session, ok, prompt, until
-from tests.support.hub import PASSWORD, Hub, Place
+from tests.support.hub import Place
 from tests.support.postgres import PrivatePostgres
-from tests.support.server import free_port
+from tests.support.replicas import Replicas
 
 pytestmark = pytest.mark.timeout(400)  # a Hub and servers start with the first test
-
-
-class InTurns:
-    """A load balancer: each connection goes to the next replica that answers."""
-
-    def __init__(self, ports: list[int]) -> None:
-        self.port = free_port()
-        self.taken: list[int] = []
-        """The port of each connection."""
-        self._ports = cycle(ports)
-        self._count = len(ports)
-        self._server = socket.create_server(("127.0.0.1", self.port))
-        Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                Thread(target=self._serve, args=(self._server.accept()[0],), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        for _ in range(self._count):
-            port = next(self._ports)
-            with suppress(OSError):
-                replica = socket.create_connection(("127.0.0.1", port))
-                break
-        else:
-            client.close()
-            return
-        self.taken.append(port)
-        back = Thread(target=_pump, args=(replica, client), daemon=True)
-        back.start()
-        _pump(client, replica)
-        back.join()
-        client.close()
-        replica.close()
-
-    def close(self) -> None:
-        self._server.close()
-
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
-
-
-class Replicas:
-    """The Hub, and its service as an administrator starts it: twice."""
-
-    def __init__(self, home: Path, postgres: PrivatePostgres) -> None:
-        self.ports = [free_port(), free_port()]
-        self.balancer = InTurns(self.ports)
-        self.token = secrets.token_hex(16)
-        address = f"http://127.0.0.1:{self.balancer.port}"
-        self.hub = Hub(home, service={"url": address, "command": None, "environment": None, "api_token": self.token})
-        self._url = postgres.url()
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> None:
-        for folder in ("config", "data", "runtime"):
-            (self.hub.home / folder).mkdir(parents=True)
-        for port in self.ports:
-            env = self.hub.env() | {
-                "JUPYTERHUB_API_TOKEN": self.token,
-                "JUPYTERHUB_API_URL": self.hub.hub_api,
-                "JUPYTERHUB_SERVICE_NAME": "navi",
-                "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{port}",
-                "NAVI_DATABASE_URL": self._url,
-            }
-            command = [sys.executable, "-m", "navi_jupyter.cli", "hub", "--allow-root"]
-            with (self.hub.home / f"replica-{port}.log").open("wb") as log:
-                self.processes.append(subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT))
-        self.hub.start()
-
-    def stop(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait(20)
-        self.hub.stop()
-        self.balancer.close()
 
 
 @pytest.fixture(scope="module")
@@ -121,15 +27,11 @@ def replicas(tmp_path_factory: pytest.TempPathFactory, postgres_server: PrivateP
 
 def test_a_login_begun_at_one_replica_ends_at_another(replicas: Replicas) -> None:
     hub = replicas.hub
-    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
-    login = browser.open(f"{hub.url}services/navi/", timeout=60)
-    xsrf = re.search(r'name="_xsrf" value="([^"]+)"', login.read().decode())
-    assert xsrf is not None
-    form = urlencode({"username": "dave", "password": PASSWORD, "_xsrf": xsrf[1]}).encode()
     before = len(replicas.balancer.taken)
-    assert b"navi-sessions" in browser.open(urllib.request.Request(login.url, data=form), timeout=60).read()
+    visit = hub.user("dave").log_in("services/navi/")
+    assert "navi-sessions" in visit.content
     for _ in range(4):
-        assert b'"sessions"' in browser.open(f"{hub.url}services/navi/navi/api/sessions", timeout=60).read()
+        assert b'"sessions"' in visit.read(f"{hub.url}services/navi/navi/api/sessions")
     assert set(replicas.balancer.taken[before:]) == set(replicas.ports), "both have served it"
 
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 import time
 import urllib.error
-import urllib.request
 from datetime import datetime, timedelta
-from http.cookiejar import CookieJar
 from threading import Thread
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
 from navi_jupyter.server.hub_proxy.revocation import KNOWN_FOR
 from navi_jupyter.server.rest import ROUTES
 from tests.e2e.client import Wire, call, log_of, new_session, ok, prompt, until
-from tests.support.hub import PASSWORD, Hub, Place
+from tests.support.hub import Hub, Place
 
 NOT_THERE = (
     *("api/kernels", "api/contents", "api/contents/x.ipynb", "api/sessions", "api/kernelspecs", "api/terminals"),
@@ -150,16 +147,9 @@ def test_a_revoked_token_is_refused_and_its_socket_is_closed_soon(hub: Hub, way:
 
 
 def test_the_page_is_at_the_address_of_the_service_after_a_login_at_the_hub(hub: Hub) -> None:
-    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
-    login = browser.open(f"{hub.url}services/navi/", timeout=60)
-    assert "/hub/login" in login.url
-    xsrf = re.search(r'name="_xsrf" value="([^"]+)"', login.read().decode())
-    assert xsrf is not None
-    form = urlencode({"username": "dave", "password": PASSWORD, "_xsrf": xsrf[1]}).encode()
-    page = browser.open(urllib.request.Request(login.url, data=form), timeout=60)
-    assert page.url.startswith(f"{hub.url}services/navi/")
-    content = page.read().decode()
-    assert "navi-sessions" in content
-    assert "/hub/user-redirect/lab/tree/" in content, "a notebook is opened in the user's own server"
-    listed = browser.open(f"{hub.url}services/navi/navi/api/sessions", timeout=60)
-    assert b'"sessions"' in listed.read(), "the login's cookie is all that the page needs"
+    visit = hub.user("dave").log_in("services/navi/")
+    assert visit.url.startswith(f"{hub.url}services/navi/")
+    assert "navi-sessions" in visit.content
+    assert "/hub/user-redirect/lab/tree/" in visit.content, "a notebook is opened in the user's own server"
+    listed = visit.read(f"{hub.url}services/navi/navi/api/sessions")
+    assert b'"sessions"' in listed, "the login's cookie is all that the page needs"

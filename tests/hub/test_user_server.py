@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,10 +14,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from navi_jupyter import __version__
+from navi_jupyter.cli import findings
 from navi_jupyter.server.transfers.unfinished import MOST_CONNECTIONS
 from tests.e2e.client import Answer, Follower, Wire, call, new_session, ok, prompt, until
 from tests.support.hub import Hub, Place
 from tests.support.kernels import NotebookKernel
+from tests.support.server import free_port
 
 pytestmark = pytest.mark.timeout(400)  # a Hub and servers start with the first test
 
@@ -86,6 +91,52 @@ def test_event_streams_uploads_and_downloads_go_through(server: Place) -> None:
     assert call(server, "GET", "openapi.json", headers={"If-None-Match": etag}).status == 304
 
 
+def of_server(hub: Hub, server: Place, token: str) -> dict[str, str]:
+    """The environment of a terminal in the server, with this token as the server's."""
+    return {
+        "NAVI_HUB_SERVICE_URL": f"{hub.url}services/navi/",
+        "JUPYTERHUB_API_TOKEN": token,
+        "JUPYTERHUB_API_URL": hub.hub_api,
+        "JUPYTER_RUNTIME_DIR": str(server.home / "runtime"),
+    }
+
+
+def test_the_doctor_examines_the_service_and_not_what_that_does_itself(hub: Hub, server: Place) -> None:
+    env = {**hub.env(), **of_server(hub, server, hub.user("alice").token(["access:services!service=navi"])[0])}
+    command = [sys.executable, "-m", "navi_jupyter.cli", "doctor", "--json"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    found = {(one := json.loads(line))["check"]: one for line in done.stdout.splitlines()}
+    assert not {"database", "attachments", "models", "agents", "notify"} & set(found)
+    assert found["service"]["status"] == "ok", found["service"]
+    assert f"{hub.url}services/navi answers the token of this server: Navi {__version__}" in found["service"]["text"]
+    assert found["server"]["status"] == "ok", found["server"]
+
+
+def test_the_doctor_says_what_is_in_the_way_to_the_service(
+    hub: Hub, server: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def examined(token: str) -> findings.Finding:
+        for name, value in of_server(hub, server, token).items():
+            monkeypatch.setenv(name, value)
+        (found,) = findings.hub_service()
+        return found
+
+    found = examined(hub.user("alice").token(["access:servers!user"])[0])
+    assert "it has no scope access:services!service=navi" in found.text
+    assert "server_token_scopes" in str(found.fix)
+    found = examined("0" * 32)
+    assert (found.status, "so does the JupyterHub" in found.text) == ("fail", True)
+    assert "JUPYTERHUB_API_TOKEN is not set" in examined("").text
+    token = hub.user("alice").token(["access:services!service=navi"])[0]
+    with monkeypatch.context() as older:
+        older.setattr(findings, "__version__", "0.0.1")
+        found = examined(token)
+    assert (found.status, "this server has 0.0.1" in found.text) == ("warn", True)
+    with monkeypatch.context() as away:
+        away.setattr(hub, "port", free_port())
+        assert "no answer came" in examined(token).text
+
+
 def test_a_visitor_with_access_to_the_server_is_refused(hub: Hub, server: Place) -> None:
     """Servers can be shared. With the server's token, a visitor would act as its user at the service."""
     visitor = Place(hub, server.base_url, hub.admin_token)  # it has access to all servers
@@ -94,6 +145,25 @@ def test_a_visitor_with_access_to_the_server_is_refused(hub: Hub, server: Place)
     assert "alice" in answer.json["message"]
     with pytest.raises(ConnectionRefusedError):  # 403, or 503 where the Hub's proxy does not pass that on in time
         Wire(visitor, "notebooks/ws")
+
+
+@pytest.mark.parametrize("way", ["service", "server"])
+def test_a_page_of_another_users_server_opens_no_socket_for_a_visitor(hub: Hub, server: Place, way: str) -> None:
+    """It is of the same domain, so the visitor's cookies are sent; what it cannot read is the token against forgery."""
+    place = server if way == "server" else hub.user("alice").at_service()
+    sid = new_session(place)
+    mine = hub.user("alice").log_in(f"{place.base_url[1:]}navi").cookies(place.base_url)
+    other = hub.user("bob").log_in("services/navi/").cookies("/services/navi/")["_xsrf"]  # signed by the same service
+    browser = {"Origin": f"http://127.0.0.1:{hub.port}", "Cookie": "; ".join(f"{n}={v}" for n, v in mine.items())}
+    planted = {**browser, "Cookie": f"_xsrf={other}; {browser['Cookie']}"}
+    for path in (f"sessions/{sid}/ws?", "notebooks/ws?", f"kernels/k/loan?session_id={sid}&"):
+        for secure in ({}, {"Sec-Fetch-Mode": "websocket"}):
+            for headers, forged in ((browser, ""), (browser, f"_xsrf={other}"), (planted, f"_xsrf={other}")):
+                with pytest.raises(ConnectionRefusedError, match="403"):
+                    Wire(place, path + forged, headers={**headers, **secure})
+            Wire(place, f"{path}_xsrf={mine['_xsrf']}", headers={**browser, **secure}).close()
+    follower = Wire(place, f"sessions/{sid}/ws?after=0&_xsrf={mine['_xsrf']}", headers=browser)
+    assert "accepted" in follower.answer({"type": "stop", "command_id": "c"})
 
 
 @pytest.mark.parametrize("path", ["../../../hub/api/user", "%2e%2e/%2e%2e/%2e%2e/hub/api/user", "..%255c..%255chub"])

@@ -18,7 +18,7 @@ from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.model.sessions import USER, Session
 from navi_jupyter.ports.agent import ToolContext, tool_context
-from navi_jupyter.ports.jupyter import JupyterAccess
+from navi_jupyter.ports.jupyter_access import JupyterAccess
 from navi_jupyter.ports.stop import StopSignal
 
 

@@ -35,7 +35,7 @@ from navi_jupyter.jupyter.notebooks.shared_document import replace_text
 from navi_jupyter.jupyter.notebooks.undo import RunEdits
 from navi_jupyter.model.sessions import USER, Run, RunStatus, Session
 from navi_jupyter.ports.agent import ToolContext, tool_context
-from navi_jupyter.ports.jupyter import JupyterAccess
+from navi_jupyter.ports.jupyter_access import JupyterAccess
 from navi_jupyter.store.notebooks.edits import NotebookEditStore
 from tests.support.database import open_store
 
@@ -260,7 +260,7 @@ def tools(
             return await tool.call(arguments)
 
         try:
-            yield call, RunEdits(notebooks, edits), works.id
+            yield call, RunEdits(lambda _: JupyterAccess(notebooks=notebooks), edits), works.id
         finally:
             await store.close()
 

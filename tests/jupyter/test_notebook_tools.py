@@ -24,7 +24,8 @@ from navi_jupyter.jupyter.notebooks.service import NotebookService, files_of
 from navi_jupyter.model.runs import Effect
 from navi_jupyter.model.sessions import Session
 from navi_jupyter.ports.agent import ToolContext, tool_context
-from navi_jupyter.ports.jupyter import Cell, JupyterAccess
+from navi_jupyter.ports.jupyter import Cell
+from navi_jupyter.ports.jupyter_access import JupyterAccess
 
 from .test_notebooks import code, sources, write
 

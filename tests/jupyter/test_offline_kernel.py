@@ -14,7 +14,8 @@ from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.model.runs import Permission
 from navi_jupyter.model.sessions import Session
 from navi_jupyter.ports.agent import ToolContext, Turn
-from navi_jupyter.ports.jupyter import Cell, JupyterAccess, Notebook
+from navi_jupyter.ports.jupyter import Cell, Notebook
+from navi_jupyter.ports.jupyter_access import JupyterAccess
 from navi_jupyter.settings import Limits
 
 Run = Callable[..., ToolContext]

@@ -19,7 +19,7 @@ from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.jupyter.notebooks.service import NotebookService
 from navi_jupyter.model.notebooks import ClientNotebook, ShownNotebook
 from navi_jupyter.ports.agent import PromptPage, ToolContext, tool_context
-from navi_jupyter.ports.jupyter import JupyterAccess
+from navi_jupyter.ports.jupyter_access import JupyterAccess
 
 from .test_notebooks import code, sources, write
 

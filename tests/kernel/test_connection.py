@@ -98,6 +98,8 @@ def test_a_damaged_file_is_passed_over(places: dict[str, str], text: str) -> Non
         ("http://127.0.0.1:8888", "http://127.0.0.1:8888/", None),
         ("127.0.0.1:8888/base", "http://127.0.0.1:8888/base/", None),
         ("http://localhost:8888/lab?token=abc", "http://localhost:8888/", "token abc"),
+        ("http://hub:8000/services/navi/", "http://hub:8000/services/navi/", None),  # navi hub
+        ("http://hub:8000/services/navi/navi", "http://hub:8000/services/navi/", None),
         ("https://hub.example/user/ada/tree/?token=abc#x", "https://hub.example/user/ada/", "token abc"),
     ],
 )

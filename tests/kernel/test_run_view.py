@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 import pytest
 
+from navi_jupyter.cli.run_printer import RunPrinter
 from navi_jupyter.kernel.display.render import run_bundle, run_plain
 from navi_jupyter.kernel.display.run_view import RunView
 
@@ -46,6 +48,26 @@ def test_text_and_tool_calls_are_kept_in_their_order() -> None:
     assert folded.text == "Let me look.\n\nDone."
     assert folded.status == "completed"
     assert run_plain(folded) == 'Let me look.\n\n[Used look] {"at": "x"} → seen it\n\nDone.'
+
+
+def test_a_run_that_waits_for_the_users_server_says_so_until_that_is_ready_or_cannot_be_had() -> None:
+    waits, printed = "(waiting for your server to start …)", StringIO()
+    starting = (ANSWER[0], *ANSWER[5:8], custom("navi.kernel", status="server_starting"))
+    folded = fold(*starting)
+    assert run_plain(folded, live=True).endswith(waits)
+    assert "waiting for your server to start" in run_bundle(folded, live=True)["text/html"]
+    printer = RunPrinter(StringIO(), printed)
+    for _ in range(2):
+        printer.show(folded)
+    assert printed.getvalue() == f"{waits}\n"
+    unavailable = {**ANSWER[8], "content": '{"error":"server_unavailable","message":"It did not start."}'}
+    stopped = custom("navi.stop", action="requested", run_id="r_1")
+    for last in (custom("navi.kernel", status="server_ready"), unavailable, stopped):
+        assert waits not in run_plain(fold(*starting, last), live=True)
+    assert waits in run_plain(fold(*starting, {**ANSWER[8], "toolCallId": "t2"}), live=True)
+    folded = fold(ANSWER[0])
+    folded.apply(envelope(starting[-1], run_id="another"))
+    assert waits not in run_plain(folded, live=True)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_what_fails_has_its_code_and_what_there_is_of_an_answer(connected: NaviS
     with pytest.raises(RunDidNotComplete) as failed:
         connected.ask(tell({"status": 401}), session=connected.new_session(title="Fails"))
     assert failed.value.reply.status == "failed"
-    with pytest.raises(Refused, match="send its token") as refused:
+    with pytest.raises(Refused, match="send a token") as refused:
         navi.connect(server.url, "wrong").request("GET", "sessions")
     assert refused.value.server_status == 403
     with pytest.raises(Refused, match="has no Navi"):

@@ -160,7 +160,7 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_status(shell: Shell, server
         (("follow", "s_000000000000000000000000"), 1, ""),
         (("recalls", "show", "none"), 1, "No recall is called 'none'"),
         (("recalls", "add", "check", "the", "loss"), 2, "navi recalls add in 10m check the loss"),
-        (("sessions", "--token", "wrong"), 1, "send its token"),
+        (("sessions", "--token", "wrong"), 1, "send a token"),
     ):
         done = shell(*words)
         assert (done.returncode, done.stdout) == (status, ""), words

@@ -52,6 +52,7 @@ async def test_every_figure_of_health_is_on_the_page_with_the_same_value(api: Ap
         "generation",
         "le",
         "database",
+        "result",
     }  # no user's name
     assert samples["navi_build_info", (("version", __version__),)] == 1
     assert states(samples) == {"ok": 1, "starting": 0, "failed": 0, "stopping": 0}
@@ -96,7 +97,13 @@ async def test_the_dashboard_shows_all_metrics_that_there_are_and_no_other(api: 
     numbers = [panel["id"] for panel in board["panels"]]
     assert len(numbers) == len(set(numbers))
     labels = {label for expression in asked for label in re.findall(r"by \(([^)]*)\)", expression)}
-    assert {one.strip() for each in labels for one in each.split(",")} <= {"le", "instance", "version", "database"}
+    assert {one.strip() for each in labels for one in each.split(",")} <= {
+        "le",
+        "instance",
+        "version",
+        "database",
+        "result",
+    }
 
 
 async def test_the_page_says_that_nothing_can_be_saved_any_more(

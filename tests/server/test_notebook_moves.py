@@ -71,7 +71,7 @@ class World:
 
     async def insert(self, session: Session, source: str, **fields: Any) -> None:
         """As a tool of a run does."""
-        notebooks = self.services.sessions.jupyter.notebooks
+        notebooks = self.services.sessions.jupyter_of("local").notebooks
         assert notebooks is not None
         await notebooks.insert(session, source, **fields)
 
@@ -360,7 +360,7 @@ async def test_the_kernel_of_another_notebook_is_not_the_sessions(world: World) 
         place.rename(world.root / "moved.ipynb")
         world.make("work.ipynb", "b = 2")
         row = await world.parts.session_manager.create_session(path="work.ipynb", name="work.ipynb", type="notebook")
-        kernels = world.services.sessions.jupyter.kernels
+        kernels = world.services.sessions.jupyter_of("local").kernels
         assert kernels is not None
         stale = session.but(kernel_id=row["kernel"]["id"])
         assert (await kernels.state(session)).status == "none"
@@ -378,7 +378,7 @@ async def test_a_kernel_without_a_page_follows_its_notebook(world: World) -> Non
         session = await world.asked("work.ipynb")
         row = await world.parts.session_manager.create_session(path="work.ipynb", name="work.ipynb", type="notebook")
         await world.rename("work.ipynb", "kept.ipynb")
-        kernels = world.services.sessions.jupyter.kernels
+        kernels = world.services.sessions.jupyter_of("local").kernels
         assert kernels is not None
         assert (await kernels.state(session)).kernel_id == row["kernel"]["id"]
         assert (await world.asked("?", kernel_id=row["kernel"]["id"])).id == session.id

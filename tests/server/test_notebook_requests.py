@@ -305,14 +305,14 @@ async def test_requests_of_other_sessions_cannot_be_claimed(api: Api) -> None:
     check_error(await api("POST", f"{route}/report", {"refusal": "no"}), 400, "invalid_request", "refusal")
 
 
-def test_only_pages_of_the_sessions_owner_are_told_and_asked() -> None:
+async def test_only_pages_of_the_sessions_owner_are_told_and_asked() -> None:
     pages = open_pages.OpenPages()
     told: dict[str, list[Any]] = {"ada": [], "grace": []}
     for owner, messages in told.items():
         pages.shows(messages.append, owner, {"work.ipynb": owner == "grace"})
     names = {"id": "s1", "owner": "ada", "title": "t", "profile": "assistant", "model": "offline"}
     session = Session(**names, created_at=now(), updated_at=now())
-    pages.changed(session, "work.ipynb")
+    await pages.changed(session, "work.ipynb")
     assert (len(told["ada"]), told["grace"]) == (1, [])
     assert pages.unsaved("ada", "work.ipynb") is False, "what is unsaved in another user's page is not asked for"
     assert pages.unsaved("linus", "work.ipynb") is None

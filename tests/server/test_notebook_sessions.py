@@ -555,7 +555,7 @@ async def test_a_session_can_be_bound_before_its_notebook_exists(
 async def test_agents_still_write_notebooks_off_the_event_loop(jp_serverapp: ServerApp, navi: NaviExtension) -> None:
     assert navi.lifecycle is not None
     assert navi.lifecycle.services is not None
-    notebooks: Any = navi.lifecycle.services.sessions.jupyter.notebooks
+    notebooks: Any = navi.lifecycle.services.sessions.jupyter_of("local").notebooks
     jp_serverapp.contents_manager.notary.db_file = "signatures.db"  # in memory, as in tests, only Jupyter can use it
     assert jp_serverapp.contents_manager._pre_save_hooks  # ours
     assert notebooks._stored._own_files() is not None

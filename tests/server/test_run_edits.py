@@ -226,7 +226,7 @@ async def test_a_change_in_which_the_server_was_killed_is_undone_whether_it_was_
         assert accepted.run_id is not None
         await ended(built, session.id, accepted.run_id)
         store = built.sessions.edits._edits
-        notebook = await built.sessions.jupyter.notebooks.read(session)  # type: ignore[union-attr]
+        notebook = await built.sessions.jupyter_of("local").notebooks.read(session)  # type: ignore[union-attr]
         for cell, source in (("one", "x = 10"), ("four", "z = 30")):
             now = next(each for each in notebook.cells if each.id == cell)
             await store.begin(
@@ -284,7 +284,7 @@ async def test_the_edits_go_with_their_session_and_with_age(
             accepted = await built.sessions.orchestrator.submit(session.id, Prompt(text="count to 1"), user_id="ada")
             await ended(built, session.id, str(accepted.run_id))
             runs.append(str(accepted.run_id))
-        store, notebook = built.sessions.edits._edits, await built.sessions.jupyter.notebooks.read(session)  # type: ignore[union-attr]
+        store, notebook = built.sessions.edits._edits, await built.sessions.jupyter_of("local").notebooks.read(session)  # type: ignore[union-attr]
         cell = notebook.cells[0]
         for run_id, age in ((runs[0], timedelta(days=31)), (runs[1], timedelta())):
             await store.begin(

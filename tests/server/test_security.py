@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,16 +119,52 @@ async def test_a_cookie_needs_the_xsrf_token_to_change_anything(
 async def test_a_cookie_from_a_foreign_origin_gets_no_socket(api: Api, jp_fetch: Any, jp_serverapp: ServerApp) -> None:
     sid = await api.session()
     cookies = await login(jp_fetch)
-    cookie = {"Authorization": "", "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
-    cookie["Host"] = f"127.0.0.1:{jp_serverapp.port}"  # the cookie's name has it
-    async with api.socket(sid, headers={**cookie, "Origin": f"http://{cookie['Host']}"}, after=0) as socket:
+    cookie, xsrf = browser_headers(cookies, jp_serverapp), cookies["_xsrf"]
+    async with api.socket(sid, headers=cookie, after=0, _xsrf=xsrf) as socket:
         assert "accepted" in await socket.answer({"type": "stop"})
     with pytest.raises(HTTPClientError) as refused:
-        async with api.socket(sid, headers={**cookie, "Origin": "https://evil.example"}):
+        async with api.socket(sid, headers={**cookie, "Origin": "https://evil.example"}, _xsrf=xsrf):
             pass
     assert refused.value.code == 403
-    elsewhere = {**cookie, "Origin": "https://evil.example", "X-XSRFToken": cookies["_xsrf"]}
+    elsewhere = {**cookie, "Origin": "https://evil.example", "X-XSRFToken": xsrf}
     assert (await api("POST", "sessions", {}, headers=elsewhere)).status in (403, 404)
+
+
+async def test_a_cookie_needs_the_xsrf_token_for_any_socket(
+    api: Api, jp_fetch: Any, jp_ws_fetch: Any, jp_serverapp: ServerApp
+) -> None:
+    """A page of another server of the same host has the browser send the cookie, and cannot read the token."""
+    sid = await api.session()
+    cookies = await login(jp_fetch)
+    cookie = browser_headers(cookies, jp_serverapp)
+    token = jp_serverapp.identity_provider.token
+    for path, query in ((f"sessions/{sid}/ws", {}), ("notebooks/ws", {}), ("kernels/k/loan", {"session_id": sid})):
+        for forged in ({}, {"_xsrf": ""}, {"_xsrf": "2|a|b|c"}, {"_xsrf": cookies["_xsrf"][:-20]}):
+            with pytest.raises(HTTPClientError) as refused:
+                await jp_ws_fetch(f"navi/api/{path}", headers=cookie, params={**query, **forged})
+            assert refused.value.code == 403
+        for unforgeable in ({"_xsrf": cookies["_xsrf"]}, {"token": token}):
+            (await jp_ws_fetch(f"navi/api/{path}", headers=cookie, params={**query, **unforgeable})).close()
+
+
+class TestWithoutTheXsrfCheck:
+    """``disable_check_xsrf``: for servers that are protected otherwise."""
+
+    @pytest.fixture
+    def jp_server_config(self) -> Config:
+        return Config({"ServerApp": {"jpserver_extensions": {"navi_jupyter": True}, "disable_check_xsrf": True}})
+
+    async def test_a_cookie_is_enough_for_a_socket(self, api: Api, jp_fetch: Any, jp_serverapp: ServerApp) -> None:
+        sid = await api.session()
+        async with api.socket(sid, headers=browser_headers(await login(jp_fetch), jp_serverapp), after=0) as socket:
+            assert "accepted" in await socket.answer({"type": "stop"})
+
+
+def browser_headers(cookies: Mapping[str, str], serverapp: ServerApp) -> dict[str, str]:
+    """Those of a browser with these cookies, in a page of this server."""
+    host = f"127.0.0.1:{serverapp.port}"  # the cookie's name has it
+    cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    return {"Authorization": "", "Cookie": cookie, "Host": host, "Origin": f"http://{host}"}
 
 
 async def login(jp_fetch: Any) -> dict[str, str]:
@@ -245,7 +281,7 @@ class TestSeveralPeople:
                 await asyncio.sleep(0.01)
             assert shown == [True, False]
             for who in keys:
-                sessions.pages.changed(await sessions.find(of[who], owner=who), "work.ipynb")
+                await sessions.pages.changed(await sessions.find(of[who], owner=who), "work.ipynb")
             assert (await ann.read())["session_id"] == of["ann"]
             assert (await bob.read())["session_id"] == of["bob"]
 

@@ -294,6 +294,7 @@ async def test_no_statement_reads_a_whole_table_that_grows(
             await store.sessions("u1", limit=9, show=show)
         await store.snapshot("s9")
         await store.when_recalls(paused=True)
+        await store.when_recalls(owner="u1")
     finally:
         await store.close()
     assert silent == []  # a new parameter needs a value above

@@ -61,12 +61,17 @@ def perform(path: Path, sql: str, parameters: Sequence[object] = ()) -> list[Any
             rows = db.execute(sql, parameters).fetchall()
             db.commit()
             return rows
+    return perform_at(database_url(path), sql, parameters)
+
+
+def perform_at(url: str, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+    """The same, of the PostgreSQL database of that URL."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(_perform(path, sql, parameters))).result()
+        return thread.submit(lambda: asyncio.run(_perform(url, sql, parameters))).result()
 
 
-async def _perform(path: Path, sql: str, parameters: Sequence[object]) -> list[Any]:
-    connection = await connect(database_url(path))
+async def _perform(url: str, sql: str, parameters: Sequence[object]) -> list[Any]:
+    connection = await connect(url)
     try:
         return await PostgresConnection(connection).execute_fetchall(sql, parameters)
     finally:

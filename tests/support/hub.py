@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -13,13 +14,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from http.cookiejar import CookieJar
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlencode
 
 import psutil
 
+from tests.support.balancer import InTurns
 from tests.support.needs import needed, peer
+from tests.support.providers import ScriptedProvider
 from tests.support.server import ROOT, JupyterServer, ServerDied, free_port
 
 READY_WITHIN = 150.0  # seconds; a loaded machine is slow
@@ -73,10 +78,16 @@ class Hub:
         self._proxy = peer("configurable-http-proxy")
         self.port, self._hub_port, self._proxy_port, self.service_port = (free_port() for _ in range(4))
         self.admin_token = secrets.token_hex(16)
+        self.service_token = str((service or {}).get("api_token") or secrets.token_hex(16))
+        """Of the service itself."""
+        self.spawns = home / "spawns.jsonl"
+        """What a ``QuickSpawner`` writes."""
         self.log = home / "hub.log"
         self._service = dict(service or {})
         self._env = dict(env or {})
         self._more = dict(more or {})
+        self.server_env: dict[str, str] = {}
+        """More of the environment of users' servers."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -103,7 +114,7 @@ class Hub:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "jupyterhub", "-f", str(config)],
-                env={**self.env(), "NAVI_TEST_HUB": json.dumps(self._given())},
+                env={**self.env(), "NAVI_TEST_HUB": json.dumps(self._given()), "NAVI_TEST_SPAWNS": str(self.spawns)},
                 cwd=self.home,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -120,6 +131,7 @@ class Hub:
             "url": f"http://127.0.0.1:{self.service_port}",
             "command": [sys.executable, "-m", "navi_jupyter.cli", "hub", *root],
             "oauth_no_confirm": True,
+            "api_token": self.service_token,
             "environment": {"NAVI_DATABASE_URL": f"sqlite:///{self.home}/navi.db", **places, **self._env},
         } | self._service
         return {
@@ -132,7 +144,8 @@ class Hub:
             "python": sys.executable,
             "server_args": root,
             "server_env": {"NAVI_HUB_SERVICE_URL": f"{self.url}services/navi/", "PYTHONPATH": str(ROOT)}
-            | {name: str(self.home / "config") for name in ("JUPYTER_CONFIG_DIR",)},
+            | {name: str(self.home / "config") for name in ("JUPYTER_CONFIG_DIR",)}
+            | self.server_env,
             "services": [
                 {name: value for name, value in service.items() if value is not None},
                 {"name": "tests", "api_token": self.admin_token},
@@ -140,6 +153,7 @@ class Hub:
             ],
             "roles": [
                 {"name": "user", "scopes": ["self", "access:services!service=navi"]},
+                {"name": "navi", "services": ["navi"], "scopes": ["servers", "read:users:name"]},
                 {
                     "name": "tests",
                     "services": ["tests"],
@@ -247,15 +261,19 @@ class HubUser:
         """The service as this user reaches it."""
         return Place(self.hub, "/services/navi/", self.token()[0])
 
-    def start_server(self) -> Place:
-        """The user's server once it is ready."""
+    def log_in(self, path: str) -> Visit:
+        """Open a page of the Hub's domain in a browser of this user."""
+        return Visit(self.hub, self.name, path)
+
+    def start_server(self, server: str = "") -> Place:
+        """The user's server, or one with a name, once it is ready."""
         with suppress(urllib.error.HTTPError):  # it runs
-            self.hub.request("POST", f"hub/api/users/{self.name}/server")
+            self.hub.request("POST", f"hub/api/users/{self.name}/{f'servers/{server}' if server else 'server'}")
         deadline = time.monotonic() + READY_WITHIN
-        while not (self.servers().get("") or {}).get("ready"):
+        while not (self.servers().get(server) or {}).get("ready"):
             assert time.monotonic() < deadline, self.hub.log_tail()
             time.sleep(0.2)
-        place = Place(self.hub, f"/user/{self.name}/", self.token()[0])
+        place = Place(self.hub, f"/user/{self.name}/{server and server + '/'}", self.token()[0])
         place.home = self.hub.home / "homes" / self.name
         runtime = place.home / "runtime"
         if not runtime.is_symlink():
@@ -275,6 +293,32 @@ class HubUser:
         return dict(self.hub.request("GET", f"hub/api/users/{self.name}?include_stopped_servers=false")["servers"])
 
 
+class Visit:
+    """A browser in which somebody has logged in at the Hub, on the way to a page: where that is, and its cookies."""
+
+    def __init__(self, hub: Hub, name: str, path: str) -> None:
+        self._jar = CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._jar))
+        login = self._opener.open(hub.url + path, timeout=60)
+        assert "/hub/login" in login.url
+        xsrf = re.search(r'name="_xsrf" value="([^"]+)"', login.read().decode())
+        assert xsrf is not None
+        form = urlencode({"username": name, "password": PASSWORD, "_xsrf": xsrf[1]}).encode()
+        with self._opener.open(urllib.request.Request(login.url, data=form), timeout=60) as page:
+            self.url = str(page.url)
+            self.content = page.read().decode()
+
+    def read(self, url: str) -> bytes:
+        """A page, with the cookies."""
+        with self._opener.open(url, timeout=60) as page:
+            return bytes(page.read())
+
+    def cookies(self, path: str) -> dict[str, str]:
+        """What is sent to a path. Of those of one name the one for the longest part of it."""
+        found = [each for each in self._jar if path.startswith(each.path)]
+        return {each.name: each.value or "" for each in sorted(found, key=lambda each: len(each.path))}
+
+
 class Place(JupyterServer):
     """An address of the Hub with Navi's routes below it, for what tests do with a server. It is not started by them."""
 
@@ -283,3 +327,12 @@ class Place(JupyterServer):
         self.port = hub.port
         self.base_url = base_url
         self.log = hub.log
+
+
+class ScriptedHub(NamedTuple):
+    """A Hub whose service has a scripted model."""
+
+    hub: Hub
+    provider: ScriptedProvider
+    way: InTurns
+    """From users' servers to the service."""

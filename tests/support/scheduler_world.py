@@ -162,7 +162,7 @@ class World:
         self.whens: list[str] = []
         """Who reported that what is to be watched may have changed."""
         self.service = RecallService(
-            store, clock=clock, changed=self._changed, whens_changed=lambda: self.whens.append("service")
+            store, clock=clock, changed=self._changed, whens_changed=lambda _: self.whens.append("service")
         )
         self._last: Scheduler | None = None
 
@@ -170,8 +170,8 @@ class World:
         if self._last is not None:
             self._last.wake()
 
-    def scheduler(self, server_id: str = "server-1", **callbacks: Callable[[], Any]) -> Scheduler:
-        callbacks = {"whens_changed": lambda: self.whens.append("scheduler"), **callbacks}
+    def scheduler(self, server_id: str = "server-1", **callbacks: Callable[..., Any]) -> Scheduler:
+        callbacks = {"whens_changed": lambda _: self.whens.append("scheduler"), **callbacks}
         self._last = Scheduler(self.store, self.sessions, server_id=server_id, clock=self.clock, **callbacks)
         return self._last
 

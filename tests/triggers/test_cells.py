@@ -180,7 +180,7 @@ async def test_pictures_go_along_the_last_three_of_many(place: Place) -> None:
 
 async def test_each_cell_can_be_reported_and_an_agents_own_code_is_none_of_them(place: Place) -> None:
     recall = await place.when("cell_done", cell="any", repeat="each", policy={"misfire": "all", "busy": "queue"})
-    kernels = place.services.sessions.jupyter.kernels
+    kernels = place.services.sessions.jupyter_of("local").kernels
     session = await place.services.sessions.store.session(place.session_id)
     assert kernels is not None
     assert session is not None

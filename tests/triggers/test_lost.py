@@ -14,12 +14,12 @@ from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from navi_jupyter.errors import InvalidSchedule
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
+from navi_jupyter.jupyter.kernels.observer import why_not_watched
 from navi_jupyter.jupyter.kernels.transport import address_answers
 from navi_jupyter.model.recalls import Recall, RecallCreate, RecallStatus, When, WhenEvent, WhenSpec
 from navi_jupyter.orchestrator.upkeep.servers import OtherServers
 from navi_jupyter.ports.transactions import Server
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.server.builders import why_not_watched
 from navi_jupyter.triggers import watch, watcher
 from tests.support.trigger_world import OWNER, Place, begun, finished, interrupted, until
 
@@ -82,7 +82,7 @@ async def test_a_kernel_that_may_be_another_servers_is_left_to_it(
 ) -> None:
     monkeypatch.setattr(watcher, "GONE_AFTER", 0.0)
 
-    async def elsewhere(_known: bool) -> bool:
+    async def elsewhere(_kernel_id: str, _known: bool) -> bool:
         return True
 
     monkeypatch.setattr(place.services.recalls.watcher, "_elsewhere", elsewhere)

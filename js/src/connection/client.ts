@@ -7,14 +7,14 @@ import { isObject, newCommandId, readFrame } from "../protocol/frames.js";
 import type { Command, Envelope, Rejection } from "../protocol/generated.js";
 import { Backoff } from "./backoff.js";
 import { Outbox, type SentCommand } from "./outbox.js";
-import type { Channel, Transport } from "./transport.js";
+import { OFF, type Channel, type Transport } from "./transport.js";
 
 export type ConnectionState = "connecting" | "open" | "reconnecting" | "offline" | "closed";
 
 export interface Status {
   readonly state: ConnectionState;
-  /** Why it is closed: `gone` is final, `auth` is tried again when the user comes back from logging in. */
-  readonly reason?: "gone" | "auth";
+  /** Why it is closed: `gone` is final, the others are tried again when the user comes back from the login or the start. */
+  readonly reason?: "gone" | "auth" | "off";
 }
 
 export interface ClientListener {
@@ -155,11 +155,11 @@ export class SessionClient {
     if (status === 404) {
       clearTimeout(this.#retry);
       this.#setStatus({ state: "closed", reason: "gone" });
-    } else if (status === 401 || status === 403) {
+    } else if (status === 401 || status === 403 || status === OFF) {
       clearTimeout(this.#retry);
       this.#retry = setTimeout(() => this.#connect(), AUTH_RETRY);
-      this.#setStatus({ state: "closed", reason: "auth" });
-    } else if (this.#status.reason === "auth") {
+      this.#setStatus({ state: "closed", reason: status === OFF ? "off" : "auth" });
+    } else if (this.#status.reason) {
       this.#status = { state: "connecting" };
       this.#setWaiting();
     }
@@ -243,7 +243,7 @@ export class SessionClient {
   }
 
   #setWaiting(): void {
-    if (this.#status.reason === "auth") return; // that is what the user has to know until it is otherwise
+    if (this.#status.reason) return; // that is what the user has to know until it is otherwise
     const state = this.#listener.head() === null ? "connecting" : "reconnecting";
     this.#setStatus({ state: navigator.onLine ? state : "offline" });
   }

@@ -13,7 +13,7 @@ export interface Transport {
   upload?(path: string, content: Blob): Promise<Answer>;
   /** What a path below `navi/api/` has that is no JSON; null when it could not be had. Missing as above. */
   load?(path: string): Promise<Blob | null>;
-  /** Where to log in, when the server asks for that. */
+  /** Where to log in, when the server asks for that; where it is off, a JupyterHub offers to start it there. */
   readonly loginUrl?: string;
   dispose?(): void;
 }
@@ -38,6 +38,9 @@ export interface Answer {
   /** The JSON of the answer; undefined when it was none. */
   readonly body: unknown;
 }
+
+/** The status of an answer that comes instead of that of the user's server, which is off: JupyterHub's. */
+export const OFF = 424;
 
 export function isOk(answer: Answer): boolean {
   return answer.status >= 200 && answer.status < 300;

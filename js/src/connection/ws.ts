@@ -1,7 +1,7 @@
 /** Straight to the Jupyter server, with its cookie. */
 
 import type { PageConfig } from "./page-config.js";
-import type { Answer, Channel, ChannelListener, Method, Transport } from "./transport.js";
+import { OFF, type Answer, type Channel, type ChannelListener, type Method, type Transport } from "./transport.js";
 
 export class WebSocketTransport implements Transport {
   readonly kind = "ws";
@@ -15,7 +15,7 @@ export class WebSocketTransport implements Transport {
     this.#api = new URL("navi/api/", config.baseUrl);
     this.shareKey = this.#api.href;
     this.#token = config.baseUrl.origin === location.origin ? "" : config.token;
-    this.loginUrl = new URL(`login?next=${encodeURIComponent(location.pathname + location.search)}`, config.baseUrl).href;
+    this.loginUrl = new URL("navi", config.baseUrl).href; // leads to the login, which a JupyterHub has elsewhere
   }
 
   open(session: string, after: number | null, listener: ChannelListener): Channel {
@@ -28,6 +28,7 @@ export class WebSocketTransport implements Transport {
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
     if (this.#token) url.searchParams.set("token", this.#token);
+    else url.searchParams.set("_xsrf", cookie("_xsrf"));
     const socket = new WebSocket(url);
     socket.onopen = () => listener.opened();
     socket.onmessage = ({ data }: MessageEvent<unknown>) => {
@@ -61,14 +62,18 @@ export class WebSocketTransport implements Transport {
 
   async #ask(method: Method, path: string, content?: Blob): Promise<Answer> {
     const response = await this.#fetch(method, path, content);
-    if (response.type === "opaqueredirect") return { status: 403, body: undefined }; // to the login page
+    if (response.type === "opaqueredirect") {
+      // By a proxy in front of the server. That of JupyterHub leads to the Hub, which says so where the server is off.
+      const { status } = await this.#fetch("GET", path, undefined, "follow").catch(() => response);
+      return { status: status === 424 || status === 503 ? OFF : 403, body: undefined };
+    }
     return { status: response.status, body: await response.json().catch(() => undefined) };
   }
 
-  #fetch(method: Method, path: string, body?: Blob): Promise<Response> {
+  #fetch(method: Method, path: string, body?: Blob, redirect: RequestRedirect = "manual"): Promise<Response> {
     const headers = new Headers({ "X-XSRFToken": cookie("_xsrf") }); // under JupyterHub a GET needs it, too
     if (this.#token) headers.set("Authorization", `token ${this.#token}`);
-    const init: RequestInit = { method, headers, credentials: "same-origin", cache: "no-store", redirect: "manual" };
+    const init: RequestInit = { method, headers, credentials: "same-origin", cache: "no-store", redirect };
     if (body !== undefined) {
       headers.set("Content-Type", body.type);
       init.body = body;

@@ -1,6 +1,7 @@
 /** Why the panel has nothing to show, in words, and what can be done about it. */
 
 import { readPageConfig } from "../connection/page-config.js";
+import { OFF } from "../connection/transport.js";
 import { WebSocketTransport } from "../connection/ws.js";
 import { texts } from "./texts.js";
 
@@ -25,9 +26,11 @@ export async function diagnose(problem: unknown): Promise<Diagnosis> {
   const config = readPageConfig();
   if (!config) return { text: texts.labNoServer, link: null };
   const server = new WebSocketTransport(config);
-  // A script that is not there, or is no script, does not say why.
-  const status = problem instanceof ServerProblem ? problem.status : await server.request("GET", "health").then((answer) => answer.status, () => 0);
+  // A script that is not there, or is no script, does not say why; JupyterHub refuses a POST to a server that is off.
+  let status = problem instanceof ServerProblem ? problem.status : 0;
+  if (!status || status === 403) status = await server.request("GET", "health").then((answer) => answer.status, () => status);
   if (status === 401 || status === 403) return { text: texts.labLoggedOut, link: { href: server.loginUrl, text: texts.labLogIn } };
+  if (status === OFF) return { text: texts.labOff, link: { href: server.loginUrl, text: texts.labStart } };
   if (status === 404) return { text: texts.labNoExtension, link: null };
   if (status === 0 || status >= 500) return { text: texts.labNoServer, link: null };
   if (problem instanceof ServerProblem && problem.message) return { text: problem.message, link: null };

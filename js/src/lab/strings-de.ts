@@ -25,6 +25,8 @@ export const labTexts: typeof english = {
   labOtherVersion: "Der Server hat eine andere Version von Navi als diese Seite. Die Seite neu laden.",
   labLoggedOut: "Die Anmeldung bei diesem Server ist abgelaufen.",
   labLogIn: "Anmelden",
+  labOff: "Der eigene Server ist aus.",
+  labStart: "Starten",
 };
 
 export const labRecallTexts: typeof englishRecalls = {

@@ -25,6 +25,8 @@ export const labTexts: typeof english = {
   labOtherVersion: "服务器上的 Navi 与此页面的版本不同。请重新加载页面。",
   labLoggedOut: "您在此服务器上的登录已失效。",
   labLogIn: "登录",
+  labOff: "你的服务器未运行。",
+  labStart: "启动",
 };
 
 export const labRecallTexts: typeof englishRecalls = {

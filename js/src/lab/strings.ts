@@ -23,4 +23,6 @@ export const labTexts = {
   labOtherVersion: "The server has another version of Navi than this page. Reload the page.",
   labLoggedOut: "You are not logged in to this server any more.",
   labLogIn: "Log in",
+  labOff: "Your server is off.",
+  labStart: "Start it",
 };

@@ -938,6 +938,7 @@ export interface Policy {
   readonly jitter: string | null;
   readonly cancel_on: readonly ("user_message" | "read")[];
   readonly notify: readonly string[];
+  readonly needs: "auto" | "kernel" | "none";
   readonly quiet: string | null;
 }
 
@@ -953,6 +954,7 @@ export interface PolicyInput {
   readonly jitter?: string | null;
   readonly cancel_on?: readonly ("user_message" | "read")[];
   readonly notify?: readonly string[];
+  readonly needs?: "auto" | "kernel" | "none";
   readonly quiet?: string | null;
 }
 
@@ -1441,6 +1443,7 @@ export interface Session {
   readonly notebook_link: NotebookLinkState | null;
   readonly earlier_path: string | null;
   readonly kernel_id: string | null;
+  readonly server: string;
   readonly timezone: string;
   readonly timezone_source: ZoneSource;
   readonly created_at: string;
@@ -1482,6 +1485,7 @@ export interface SessionDetail {
   readonly notebook_link: NotebookLinkState | null;
   readonly earlier_path: string | null;
   readonly kernel_id: string | null;
+  readonly server: string;
   readonly timezone: string;
   readonly timezone_source: ZoneSource;
   readonly created_at: string;
@@ -1533,6 +1537,7 @@ export interface SessionInfo {
   readonly notebook_link: NotebookLinkState | null;
   readonly earlier_path: string | null;
   readonly kernel_id: string | null;
+  readonly server: string;
   readonly timezone: string;
   readonly timezone_source: ZoneSource;
   readonly created_at: string;

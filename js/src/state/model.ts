@@ -163,8 +163,8 @@ export type Item = Message | Reasoning | ToolCall | Subagent | Interrupt | RunEn
 
 export interface ActiveRun {
   readonly id: string;
-  /** `stopping` from the moment a stop is in the log until the run has ended; `waiting` while it waits for an answer. */
-  readonly status: "running" | "stopping" | "waiting";
+  /** `stopping` from the moment a stop is in the log until the run has ended; `waiting` while it waits for an answer, `starting` for the user's server. */
+  readonly status: "running" | "stopping" | "waiting" | "starting";
   readonly reached: readonly Reached[];
 }
 

@@ -75,8 +75,10 @@ function apply(state: ChatState, envelope: Envelope): ChatState {
       return changeItem(state, "tool", event.toolCallId, (item) => ({ ...item, args: item.args + event.delta }));
     case "TOOL_CALL_END":
       return changeItem(state, "tool", event.toolCallId, (item) => ({ ...item, status: "running", startedAt: at }));
-    case "TOOL_CALL_RESULT":
-      return changeItem(state, "tool", event.toolCallId, (item) => ({ ...item, result: event.content, status: "done", endedAt: at }));
+    case "TOOL_CALL_RESULT": {
+      const known = event.content.includes('"server_unavailable"') ? awaitServer(state, runId, false) : state;
+      return changeItem(known, "tool", event.toolCallId, (item) => ({ ...item, result: event.content, status: "done", endedAt: at }));
+    }
     case "ACTIVITY_SNAPSHOT":
       return snapshotActivity(state, event, runId);
     case "ACTIVITY_DELTA":
@@ -145,8 +147,9 @@ function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: r
     }
     case "navi.agent_options":
       return { ...state, agent: offerOf(value) };
-    case "navi.notebook": // for the page around the chat: see host-events
     case "navi.kernel":
+      return awaitServer(state, runId, value["status"] === "server_starting");
+    case "navi.notebook": // for the page around the chat: see host-events
     case "navi.tool":
     case "navi.gap":
       return state;
@@ -154,6 +157,13 @@ function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: r
       name satisfies never; // of a newer server
       return state;
   }
+}
+
+/** A stop, or a question of the run, counts more. */
+function awaitServer(state: ChatState, runId: string | null, awaits: boolean): ChatState {
+  const { run } = state;
+  if (run === null || run.id !== runId || run.status !== (awaits ? "running" : "starting")) return state;
+  return { ...state, run: { ...run, status: awaits ? "starting" : "running" } };
 }
 
 function applyStop(state: ChatState, value: Custom["value"], runId: string | null): ChatState {

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Error
-from views import Chat, Control
+from playwright.sync_api import Error, expect
+from views import OUT, Chat, Control
 
 pytestmark = pytest.mark.browser
 
@@ -29,6 +29,19 @@ def test_nothing_that_an_agent_wrote_runs_or_loads(open_chat: Any) -> None:
     markdown = chat.views[0].locator(".navi-markdown")
     assert markdown.locator("script, style, form, input, iframe, svg, video, [style], [id], .jp-Dialog").count() == 0
     assert "image not loaded" in markdown.inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_run_that_waits_for_the_users_server_says_so_until_that_is_there(open_chat: Any, scheme: str) -> None:
+    chat = open_chat(f"server-{scheme}", color_scheme=scheme)
+    chat.say("server 2")
+    expect(chat.find("working")).to_contain_text("Waiting for your server to start")
+    OUT.mkdir(exist_ok=True)
+    chat.page.screenshot(path=str(OUT / f"server-starting-{scheme}.png"))
+    chat.settled()
+    expect(chat.find("working")).to_have_count(0)
+    expect(chat.views[0]).to_contain_text("It is there.")
+    assert "Waiting for your server" not in chat.views[0].inner_text()
 
 
 def test_a_text_that_nests_deep_or_would_take_long_is_drawn_once_and_affects_no_other(open_chat: Any) -> None:

@@ -140,7 +140,7 @@ async def introduction(turn: Turn, context: ToolContext, profile: Profile, *, is
     """What goes before a prompt, not the user's words: in a new session all, later only why a recall's run begins."""
     if not is_new and turn.origin.kind is not OriginKind.RECALL:
         return ""
-    parts = ["[From Navi, in whose Jupyter server you work; the user's words come after it."]
+    parts = ["[From Navi, in whose Jupyter you work; the user's words come after it."]
     if is_new and has_tools:
         parts.append(
             "The tools of the MCP server navi work in this session: they run code in the kernel of the user's "

@@ -35,7 +35,10 @@ ProfileOf = Callable[[str, UserConfiguration], Profile]
 class McpTools:
     """The tools of the servers that all profiles of an agent admit, as a ToolSource."""
 
-    def __init__(self, servers: McpServers, profile_of: ProfileOf, *, first_wait: float = FIRST_WAIT) -> None:
+    def __init__(
+        self, servers: McpServers, profile_of: ProfileOf | None = None, *, first_wait: float = FIRST_WAIT
+    ) -> None:
+        """``profile_of``: None where it is only asked for what is admitted by others (:meth:`admitted`)."""
         self._servers = servers
         self._profile_of = profile_of
         self._first_wait = first_wait
@@ -43,14 +46,24 @@ class McpTools:
     async def tools(self, context: ToolContext) -> Sequence[Tool]:
         """The tools of the servers that are ready within ``first_wait`` seconds; one more tool explains the others."""
         own = context.configuration
+        if self._profile_of is None:
+            return ()
         try:
             chain = [self._profile_of(name, own) for name in context.profiles or (context.session.profile,)]
         except NaviError:
             return ()  # the run fails with the same error
-        used = await self._servers.use(own, lambda name: server_used_by(chain, name), self._first_wait)
-        states = [server.state for server in used]
-        missing = [state for state in states if state.status != "ready"]
-        return [*self._tools(states, own), *([_unavailable(missing)] if missing else ())]
+        tools, missing = await self.admitted(own, lambda name: server_used_by(chain, name), self._first_wait)
+        if missing:
+            reasons = [{"server": one.config.name, "status": one.status, "message": one.message} for one in missing]
+            tools.append(explanation_of(reasons))
+        return tools
+
+    async def admitted(
+        self, own: UserConfiguration, admits: Callable[[str], bool], seconds: float
+    ) -> tuple[list[Tool], list[ServerState]]:
+        """The tools of the servers with these names that are ready within so many seconds; and those that are not."""
+        states = [server.state for server in await self._servers.use(own, admits, seconds)]
+        return self._tools(states, own), [state for state in states if state.status != "ready"]
 
     async def known(self, context: ToolContext | None = None) -> Sequence[ToolNote]:
         """The tools of all servers that are ready now, whatever the profile: for ``GET tools``."""
@@ -99,17 +112,18 @@ def _digest(pair: tuple[str, str]) -> str:
     return hashlib.sha256("\0".join(pair).encode()).hexdigest()[:8]
 
 
-def _unavailable(missing: Sequence[ServerState]) -> Tool:
-    """A tool that explains to the model which servers it cannot use in this run, and why."""
-    listed = "; ".join(f"{state.config.name} ({state.status})" for state in missing)
+def explanation_of(reasons: Sequence[Mapping[str, Any]], *, name: str = MISSING_TOOL) -> Tool:
+    """A tool that explains to the model which servers it cannot use in this run, and why.
 
-    reasons = [{"server": state.config.name, "status": state.status, "message": state.message} for state in missing]
+    ``reasons``: the ``server``, its ``status``, and a ``message`` or None, of each.
+    """
+    listed = "; ".join(f"{reason['server']} ({reason['status']})" for reason in reasons)
 
     async def call(_given: Mapping[str, Any]) -> ToolOutput:
-        return ToolOutput(content=reasons)
+        return ToolOutput(content=list(reasons))
 
     return Tool(
-        name=MISSING_TOOL,
+        name=name,
         description="Why some MCP servers cannot be used in this turn; their tools may be there in the next one. "
         f"Inform the user when one of them is needed. They are: {listed[:1000]}",
         parameters={"type": "object", "properties": {}, "additionalProperties": False},

@@ -28,12 +28,11 @@ I can do these without a language model, a key or the network:
 `remind me tomorrow at 8:30 to call Bob`, `every weekday at 9 summarise this session`
 - **Show and cancel what is planned**: `list recalls`, `cancel the reminder about loss`, `cancel all`
 - **Report what happened**: `what happened since yesterday`, `what happened while I was away`, `summarise this session`
-- **Look into the kernel**: `what variables are there`, `show df`, `plot losses`, `what failed`
+- **Look into the notebook's kernel**: `what variables are there`, `show df`, `plot losses`, `what failed`
 - **Show the time**: `what time is it`, `what time is it in Tokyo`
 - **Show streaming and stop**: `count to 200`, `count to 50 every 500 ms`, `count to 100 slowly`
 
-A reminder fires also when every notebook is closed, as long as the server that keeps it runs; if it does not, it \
-fires when the server is back."""
+A reminder fires also when every notebook is closed, as long as I run; if I do not, it fires when I am back."""
 
 
 def capabilities() -> str:

@@ -56,8 +56,16 @@ class ContextProvider:
 class RunContexts:
     """The built-in context providers and those of packages."""
 
-    def __init__(self, providers: Sequence[ContextProvider] | None = None, *, packages: bool = True) -> None:
+    def __init__(
+        self,
+        providers: Sequence[ContextProvider] | None = None,
+        *,
+        packages: bool = True,
+        more: Callable[[ToolContext], Awaitable[Sequence[ContextProvider]]] | None = None,
+    ) -> None:
+        """``more``: those that a run's user has besides, which take the name of no other one. Never raises."""
         self._builtin = tuple(BUILTIN if providers is None else providers)
+        self._more = more
         self._packages = EntryPoints(GROUP, context_provider) if packages else None
 
     async def providers(self) -> list[ContextProvider]:
@@ -70,7 +78,10 @@ class RunContexts:
 
     async def gather(self, profile: Profile, turn: Turn, context: ToolContext) -> str:
         """The text for this run's instructions, each provider within its limit of tokens. Never raises."""
-        wanted = [one for one in await self.providers() if is_switched_on(one, profile, context)]
+        found = {one.name: one for one in await self.providers()}
+        for one in () if self._more is None else await self._more(context):
+            found.setdefault(one.name, one)
+        wanted = [one for one in found.values() if is_switched_on(one, profile, context)]
         texts = await asyncio.gather(*(_text_of(one, turn, context) for one in wanted))
         parts = [
             f"## {inert_line(one.title, 100)}\n{cut_lines(text, one.max_tokens)}"

@@ -22,9 +22,9 @@ from ..trigger import RecallTrigger
 DEFAULT_PROFILE = "assistant"
 
 _ABOUT = """\
-You are Navi, an agent that lives in the user's Jupyter server. The user talks to you from a notebook, and several \
-notebooks may show this conversation at once. You answer in Markdown, to the point, code in fenced blocks, in the \
-language of the user.
+You are Navi, an agent that lives in the user's Jupyter. The user talks to you from a notebook or a page of yours, \
+and several of these may show this conversation at once. You answer in Markdown, to the point, code in fenced blocks, \
+in the language of the user.
 """
 
 _HONESTY = """\
@@ -140,14 +140,14 @@ class Profile:
 
     def uses_server(self, name: str) -> bool:
         """Whether a run with this profile has the tools of the MCP server."""
-        return _picked(name, self.mcp)
+        return picked(name, self.mcp)
 
     def delegates_to(self, name: str) -> bool:
         """Whether a run with this profile may have a subagent of that profile."""
-        return _picked(name, self.subagents)
+        return picked(name, self.subagents)
 
 
-def _picked(name: str, patterns: Sequence[str]) -> bool:
+def picked(name: str, patterns: Sequence[str]) -> bool:
     """Whether the last pattern that matches takes the name in."""
     picked = False
     for pattern in patterns:

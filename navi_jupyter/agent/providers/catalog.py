@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import InvalidRequest
-from ...installation import has_package, install_command
+from ...installation import has_package, install_command, server_name
 from ...redaction import mounted, remember
 from .stored_settings import STORED
 
@@ -68,7 +68,7 @@ class Provider:
         if not self.has_key(environ):
             what = "an address" if self.keys[0].endswith("_URL") else "a key"
             here = "give it in the settings of the chat, or " if STORED.allowed else ""
-            return f"{self.label} needs {what}: {here}set {self.keys[0]} in the Jupyter server's environment."
+            return f"{self.label} needs {what}: {here}set {self.keys[0]} in the {server_name()}'s environment."
         return None
 
 
@@ -216,7 +216,7 @@ def provider_of(model: str) -> Provider:
         known = ", ".join(list(all_providers())[:6])
         raise InvalidRequest(
             f"There is no model provider {prefix!r}. Known ones: {known}, … "
-            "To use your own server, set NAVI_ENDPOINT_<NAME>_URL in the Jupyter server's environment.",
+            f"To use your own server, set NAVI_ENDPOINT_<NAME>_URL in the {server_name()}'s environment.",
             field="model",
         )
     return provider
@@ -316,24 +316,26 @@ def first_step() -> str:
 def how_to_get_one() -> str:
     """The next step to a language model as Markdown, by what is installed and which keys are there."""
     usual = [(prefix, PROVIDERS[prefix]) for prefix in ("openai-chat", "anthropic", "google")]
-    server = "in the environment of the Jupyter server, and restart that"
+    server = f"in the environment of the {server_name()}, and restarts that"
+    own = server.replace("restarts", "restart")
 
     def first(fits: Callable[[Provider], bool]) -> tuple[str, Provider] | None:
         return next((item for item in usual if fits(item[1])), None)
 
     if found := first(lambda one: one.missing() is None):
-        text, command = "{label} is ready here; switch to it with:", "%navi model {model}"
+        text, command = "{label} is ready here; choose it in the settings of the chat, or with:", "%navi model {model}"
     elif found := first(lambda one: one.has_key()):
         text, command = "A key for {label} is set, its package is missing. Install it and restart the server:", "{pip}"
     elif (found := first(lambda one: one.is_installed)) and STORED.allowed:
         text = "Give a key in the settings of the chat: it is tried, and kept for you on this server. Or set it "
-        text, command = text + server + ":", "export {key}=…"
+        text, command = text + own + ":", "export {key}=…"
     elif found:
         text = "The package for {label} is installed, a key is missing. The administrator of this server sets it "
         text, command = text + server + ":", "export {key}=…"
     else:
-        text = "To get one, install a provider and restart the server; then give its key in the settings of the chat"
-        text, command = text + (":" if STORED.allowed else f", or set it (`{{key}}`) {server}:"), "{pip}"
+        text = "To get one, install a provider and restart the server; then give its key in the settings of the chat:"
+        by_others = f"The administrator of this server installs a provider, sets its key (`{{key}}`) {server}:"
+        text, command = text if STORED.allowed else by_others, "{pip}"
     prefix, one = found or usual[0]
     model, pip = f"{prefix}:{one.models[0]}", install_command(one.install)
     return f"{text}\n\n```\n{command}\n```".format(label=one.label, model=model, pip=pip, key=one.keys[0])

@@ -43,7 +43,7 @@ _RULES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, str]]
     (
         ModelAuthenticationError,
         "provider_auth",
-        "the provider refused the key. Check it in the Jupyter server's environment.",
+        "the provider refused the key. Check it in the settings of the chat, or in the server's environment.",
     ),
     (
         ModelQuotaExceededError,

@@ -21,6 +21,7 @@ from ...log_setup import get_logger
 from ...model.runs import CallDetail, Effect, Interrupt
 from ...output_text import OutputImage
 from ...ports.agent import Ask, ToolContext, subagent, tool_call
+from ...ports.jupyter_access import starting_server
 from ...ports.tracing import Attributes, tracing
 from ...text import truncate
 from .call_details import CallDescription, argument_parts, fingerprint_of, text_part
@@ -84,7 +85,11 @@ async def call_recorded(tool: Tool, args: Mapping[str, Any], context: ToolContex
     """Call the tool; if it must not be called a second time after a crash, it is on record before it starts."""
     if tool.effect not in _HARMLESS or tool.name in _NOT_REPEATABLE:
         await context.record_effect(tool.name)
-    with context.stop.ends_call(), tracing.get().span(f"execute_tool {tool.name}", _about_call(tool)) as span:
+    with (
+        starting_server(),
+        context.stop.ends_call(),
+        tracing.get().span(f"execute_tool {tool.name}", _about_call(tool)) as span,
+    ):
         output = await tool.call(args)
         if output.failed:
             span.fail("tool_failed")
@@ -125,7 +130,8 @@ async def describe_call(tool: Tool, args: Mapping[str, Any], context: ToolContex
         if tool.describes is None:
             described = CallDescription(details=tuple(argument_parts(args)))
         else:
-            described = await tool.describes(args, context)
+            with starting_server():
+                described = await tool.describes(args, context)
     except NaviError as error:
         described = _undescribed(args, f"As things are now the call would fail: {error.message}")
     except Exception as error:  # arguments are a model's, and tools are other people's code: asked about all the same

@@ -24,7 +24,7 @@ def _groups() -> Sequence[tuple[Sequence[Tool], Callable[[ToolContext], bool]]]:
         (recalls.TOOLS, lambda _: True),
         (history.TOOLS, lambda _: True),
         (recalls.CONDITION_TOOLS, lambda context: context.jupyter.kernels is not None),
-        (notebook_recalls.TOOLS, lambda context: context.jobs is not None),
+        (notebook_recalls.TOOLS, lambda context: context.jupyter.jobs is not None),
         (kernel.TOOLS, lambda context: context.jupyter.kernels is not None),
         (notebook.TOOLS, lambda context: context.jupyter.notebooks is not None),
         (files.TOOLS, lambda context: context.jupyter.files is not None),

@@ -14,8 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from jupyter_server.gateway.managers import GatewayMappingKernelManager
+
 from ...errors import KernelUnavailable
 from ...log_setup import get_logger
+from ...model.recalls import When, WhenEvent
 from ...model.sessions import Session
 from ...ports.jupyter import CellEnded, CellRun, KernelLost, KernelNotice, LostHow, OnKernelNotice
 from .cell_executions import CellExecutions
@@ -269,3 +272,19 @@ class KernelSubscription:
         process = str(self._process)
         self._on_notice(KernelLost(kernel_id=self._kernel_id, how=how, process=process, running=tuple(running)))
         self._notices.extend(later)
+
+
+def why_not_watched(jupyter: JupyterServices | None) -> Callable[[When], str | None]:
+    """Why an event can never be noticed on this server, as a sentence for the user; None where it can."""
+    if jupyter is None or not isinstance(jupyter.kernel_manager, GatewayMappingKernelManager):
+        return lambda _: None
+
+    def why(when: When) -> str | None:
+        if when.event is WhenEvent.FILE_CHANGED:
+            return None
+        return (
+            "the kernels of this server run behind a gateway, which does not pass on what they do. Wait for a time"
+            " (in 20m) or for a file that the cell writes (when changed result.csv)"
+        )
+
+    return why

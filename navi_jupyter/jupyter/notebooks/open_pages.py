@@ -70,7 +70,7 @@ class _Request:
 
 
 class OpenPages:
-    """The pages of this server's users, as far as they have notebooks open."""
+    """The pages of this server's users, as far as they have notebooks open. Implements ``ports.edits.PageRequests``."""
 
     def __init__(self) -> None:
         self._pages: dict[Emit, _Shown] = {}
@@ -113,12 +113,12 @@ class OpenPages:
             return None
         return found if isinstance(found, ClientNotebook) else None
 
-    def changed(self, session: Session, path: str) -> None:
+    async def changed(self, session: Session, path: str) -> None:
         """The notebook's file was changed for the session, or the user has kept edits of it: pages look at it."""
         for page in self._showing(session.owner, path):
             page({"type": "changed", "session_id": session.id, "path": path})
 
-    def claim(self, session_id: str, request_id: str, *, unsaved: bool) -> Mapping[str, Any] | None:
+    async def claim(self, session_id: str, request_id: str, *, unsaved: bool) -> Mapping[str, Any] | None:
         """A page has the notebook open. What it is to do; None: nothing, the server does it.
 
         Raises NotebookRequestGone when it is over, or another page has claimed it.
@@ -136,7 +136,7 @@ class OpenPages:
             asyncio.get_running_loop().call_later(UNSAVED_SECONDS, _settle, request.claimed)
         return None
 
-    def report(
+    async def report(
         self,
         session_id: str,
         request_id: str,

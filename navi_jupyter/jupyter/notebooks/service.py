@@ -257,7 +257,7 @@ class NotebookService:
             with suppress(AnotherNotebook):  # it was moved since it was located, and another one is there
                 changed = await self._change_at(session, where, change, owner)
                 if self._pages is not None:
-                    self._pages.changed(session, where)
+                    await self._pages.changed(session, where)
                 return changed
         raise NotebookConflict("The notebook of this conversation is being moved all the time; try again later.")
 

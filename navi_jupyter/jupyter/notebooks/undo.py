@@ -15,6 +15,7 @@ from ...errors import CellNotFound, NaviError, NotebookConflict, NotebookNotFoun
 from ...model.sessions import Session
 from ...ports.edits import TOP, CellEdit, NotebookEdits
 from ...ports.jupyter import Cell, Notebook, Notebooks
+from ...ports.jupyter_access import JupyterOf
 
 CHANGED = "It was changed since."
 DELETED = "It was deleted since."
@@ -32,8 +33,8 @@ class Undone:
 class RunEdits:
     """The edits of runs: listed, kept, undone."""
 
-    def __init__(self, notebooks: Notebooks | None, edits: NotebookEdits) -> None:
-        self._notebooks = notebooks
+    def __init__(self, jupyter_of: JupyterOf, edits: NotebookEdits) -> None:
+        self._jupyter_of = jupyter_of
         self._edits = edits
 
     async def of_run(self, session: Session, run_id: str) -> Sequence[CellEdit]:
@@ -46,10 +47,11 @@ class RunEdits:
 
     async def _is_there(self, session: Session, path: str) -> bool:
         """Whether a notebook of the session's is still at a path that it had."""
-        if self._notebooks is None:
+        notebooks = self._jupyter_of(session.owner, session.server).notebooks
+        if notebooks is None:
             return True
         try:
-            await self._notebooks.read(session, path)
+            await notebooks.read(session, path)
         except (NotebookNotFound, NotebookConflict):
             return False
         except NaviError:
@@ -85,7 +87,7 @@ class RunEdits:
 
     async def _undo_one(self, session: Session, edit: CellEdit) -> str | None:
         """Why it is left as it is; None: it is as it was before the run."""
-        notebooks = self._notebooks
+        notebooks = self._jupyter_of(session.owner, session.server).notebooks
         if notebooks is None:
             return "This server has no notebooks."
         path, notebook = await _notebook_of(notebooks, session, edit)

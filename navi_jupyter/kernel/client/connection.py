@@ -88,7 +88,8 @@ def _from_url(text: str, token: str | None, *, source: str) -> Connection:
         raise ServerNotFound(f"{source} is not the URL of a server: write it like http://127.0.0.1:8888/.")
     token = token or next(iter(parse_qs(parts.query).get("token", [])), None)
     segments = [segment for segment in parts.path.split("/") if segment]
-    if segments and segments[-1] in _APPS:
+    # `…/services/navi/` is no application's page but a service of a JupyterHub: `navi hub`.
+    if segments and segments[-1] in _APPS and segments[-2:-1] != ["services"]:
         segments.pop()
     path = "/" + "".join(segment + "/" for segment in segments)
     url = urlunsplit((parts.scheme, parts.netloc, path, "", ""))

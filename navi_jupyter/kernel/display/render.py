@@ -131,8 +131,8 @@ def note_of(view: RunView, *, live: bool) -> str:
         return f"failed ({view.error[0]}): {view.error[1]}"
     if view.over:
         return " · ".join(filter(None, (noticed, usage_words(view.usage))))
-    if view.stopping:
-        return "stopping …"
+    if view.stopping or view.server_starting:
+        return "stopping …" if view.stopping else "waiting for your server to start …"
     return {"sent": "…", "queued": "waiting for the session's other run …"}.get(view.status, "" if view.text else "…")
 
 

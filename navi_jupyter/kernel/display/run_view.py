@@ -116,6 +116,7 @@ class RunView:
     error: tuple[str, str] | None = None  # code and sentence; set exactly when the status is ``failed``
     notice: tuple[str, str] | None = None  # code and sentence: the answer is cut, filtered or empty
     stopping: bool = False  # a stop was requested
+    server_starting: bool = False  # it waits for the user's server
     session_id: str = ""
     advice: str | None = None
     """Set while a cell waits for the run, which asks its questions in that cell: where they can be answered if neither
@@ -181,7 +182,7 @@ class RunView:
         if kind == "MESSAGES_SNAPSHOT":
             self._reset(event["messages"])
         elif kind == "CUSTOM":
-            self._apply_custom(event.get("name"), event.get("value") or {})
+            self._apply_custom(event.get("name"), event.get("value") or {}, envelope.get("run_id"))
         elif envelope.get("run_id") == self.run_id:
             if event.get("subagentRunId") is not None:
                 self._apply_subagent(kind, event)
@@ -214,7 +215,8 @@ class RunView:
             case "TOOL_CALL_ARGS":
                 self._tool(event["toolCallId"]).args += event.get("delta", "")
             case "TOOL_CALL_RESULT":
-                self._tool(event["toolCallId"]).result = _text_of(event.get("content", ""))
+                result = self._tool(event["toolCallId"]).result = _text_of(event.get("content", ""))
+                self.server_starting = self.server_starting and '"server_unavailable"' not in result
             case "ACTIVITY_SNAPSHOT" | "ACTIVITY_DELTA":
                 self._apply_activity(event)
             case "RUN_FINISHED":
@@ -279,11 +281,13 @@ class RunView:
         elif kind == "navi.agent_notice":
             self._part(NoticePart, key).message = str(content.get("message") or "")
 
-    def _apply_custom(self, name: str | None, value: dict[str, Any]) -> None:
+    def _apply_custom(self, name: str | None, value: dict[str, Any], run_id: str | None) -> None:
         if name == "navi.queue" and value.get("command_id") == self.command_id is not None:
             self._apply_queue(str(value.get("action")), value)
         elif name == "navi.stop" and value.get("run_id") == self.run_id:
             self.stopping = True
+        elif name == "navi.kernel" and run_id == self.run_id:
+            self.server_starting = value.get("status") == "server_starting"
         elif name == "navi.notice" and value.get("run_id") == self.run_id:
             self.notice = (str(value.get("code")), str(value.get("message")))
         elif name == "navi.usage" and value.get("run_id") == self.run_id:

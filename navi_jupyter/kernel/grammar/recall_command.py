@@ -22,6 +22,7 @@ _OPTION = re.compile(r"(--[a-z][a-z-]*|-[a-z])(?:=|(?=\s|$))")
 _END = re.compile(r"--(?:\s+|$)")
 POLICY = (
     "misfire", "grace", "busy", "retries", "timeout", "until", "max-fires", "jitter", "cancel-on", "notify", "quiet",
+    "needs",
 )  # fmt: skip
 _LISTS = ("cancel-on", "notify")  # policies that are lists: with commas
 _FLAGS = {"--each": "each"}

@@ -13,23 +13,28 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 from jupyter_server._tz import utcnow
 from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
-from ...errors import Forbidden, NotFound, NotReady
-from ..handler import ApiHandler, NaviHandler
+from ...errors import Forbidden, InvalidRequest, KernelTokenScope, NotFound, NotReady
+from ..handler import SERVER_HEADER, ApiHandler, NaviHandler
 from ..kernel_caller import HEADER
 from ..transfers.event_stream import KEEP_ALIVE
 from ..transfers.unfinished import LARGEST_MESSAGE
-from ..websocket import PING, SocketHandler
+from ..websocket import PING, LoanHandler, NotebooksHandler, SocketHandler
 from .service import UNREACHABLE, HubService
+from .user_server import HubUserServer
 
 if TYPE_CHECKING:
     from tornado.websocket import WebSocketClientConnection
+
+    from ...jupyter.kernels.loans import KernelLoans
+    from ...jupyter.notebooks.open_pages import OpenPages
+    from ..kernel_scope import KernelScope
 
 PASSED_ON = (
     "Accept",
@@ -63,8 +68,12 @@ class _Forwarding(NaviHandler):
     """What requests and sockets have in common."""
 
     @property
+    def hub(self) -> HubUserServer:
+        return cast("HubUserServer", self.settings["navi_hub"])
+
+    @property
     def service(self) -> HubService:
-        return cast("HubService", self.settings["navi_hub_service"])
+        return self.hub.service
 
     async def prepare(self) -> None:  # type: ignore[override]
         """Raises Forbidden for a user whose server this is not."""
@@ -90,6 +99,8 @@ class _Forwarding(NaviHandler):
     def headers_on(self) -> dict[str, str]:
         """The headers that are passed on. A kernel's request says that it is one: it may do less."""
         found = {name: self.request.headers[name] for name in PASSED_ON if name in self.request.headers}
+        if server := os.environ.get("JUPYTERHUB_SERVER_NAME"):
+            found[SERVER_HEADER] = quote(server)
         return found if self.kernel is None else {**found, HEADER: self.request.headers.get(HEADER, "- - 0 -")}
 
 
@@ -109,7 +120,10 @@ class ForwardedRequests(ApiHandler, _Forwarding):
             await self._write_unhealthy(error)
 
     async def _serve_by_service(self) -> None:
-        await self.authorize("read" if self.request.method in ("GET", "HEAD") else "execute")
+        reads = self.request.method in ("GET", "HEAD")
+        await self.authorize("read" if reads else "execute")
+        if not reads:
+            await self.hub.linked()
         body = None if self._body is None else self._body.content()
         forwarding = asyncio.ensure_future(self._forward(body))
         leaving = asyncio.ensure_future(self.gone.wait())
@@ -176,7 +190,9 @@ class ForwardedSockets(_Forwarding, SocketHandler):
         """Upgrade once the service has; else answer as it does."""
         await self.authorize("execute")
         self.lifecycle.unfinished.require_connection(self.owner)
-        headers = {name: value for name, value in self.headers_on().items() if name in (HEADER, "traceparent")}
+        await self.hub.linked()
+        kept = (HEADER, SERVER_HEADER, "traceparent")
+        headers = {name: value for name, value in self.headers_on().items() if name in kept}
         self._other = await self.service.socket(self.path, headers)
         if self._other is None:
             await self._refuse_as_service(headers)
@@ -231,7 +247,59 @@ class ForwardedSockets(_Forwarding, SocketHandler):
             self._other.close(self.close_code if self.close_code in (1000, 1001) else 1000)
 
 
+class LocalLoans(_Forwarding, LoanHandler):
+    """A waiting cell lends its kernel to this server, which executes what the service wants of it."""
+
+    async def _refuse(self, session_id: str) -> None:
+        await _require_upgrade(self)
+        self._bench = await self.hub.bench()
+        self._session_id = session_id  # one of another user's gets nothing: the service calls for this user alone
+
+    @property
+    def loans(self) -> KernelLoans:
+        return self._bench.loans
+
+    @property
+    def kernel_scope(self) -> KernelScope:
+        return self._bench.kernel_scope
+
+
+class LocalNotebooks(_Forwarding, NotebooksHandler):
+    """A page says which notebooks it shows: to this server, which changes them."""
+
+    async def _refuse(self, session_id: str) -> None:
+        if self.kernel is not None:
+            raise KernelTokenScope("A kernel is no page: it shows no notebooks.")
+        await _require_upgrade(self)
+        self._bench = await self.hub.bench()
+        self._session_id = session_id
+
+    @property
+    def pages(self) -> OpenPages:
+        return self._bench.pages
+
+
+async def _require_upgrade(handler: SocketHandler) -> None:
+    """Raises what a socket is refused with before it is opened."""
+    await handler.authorize("execute")
+    if handler.request.headers.get("Upgrade", "").lower() != "websocket":
+        raise InvalidRequest("This route is a WebSocket; send a request to upgrade.", field="Upgrade")
+    handler.lifecycle.unfinished.require_connection(handler.owner)
+
+
+class LocalFunctions(_Forwarding, ApiHandler):
+    """``kernels/{kid}/tools``: functions of this server's kernels, which the service asks for when a run begins."""
+
+    async def _serve(self, path: str) -> None:
+        await self.authorize("read" if self._method == "GET" else "execute")
+        bench = await self.hub.bench()
+        await self._write(await bench.functions.serve(self._method, path, self._request(upload=False)))
+
+
 FORWARDING: Sequence[tuple[str, type]] = (
-    (r"/navi/api/(?:sessions/[^/]+/ws|notebooks/ws|kernels/[^/]+/loan)", ForwardedSockets),
+    (r"/navi/api/kernels/([^/]+)/loan", LocalLoans),
+    (r"/navi/api/notebooks/ws", LocalNotebooks),
+    (r"/navi/api/sessions/[^/]+/ws", ForwardedSockets),
+    (r"/navi/api/(kernels/[^/]+/tools(?:/[^/]+)?)", LocalFunctions),
     (r"/navi/(mcp/?|api(?:/.*)?)", ForwardedRequests),
 )

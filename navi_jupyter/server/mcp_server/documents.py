@@ -17,7 +17,7 @@ from ...errors import Forbidden, NaviError, NotFound
 from ...model.runs import Permission
 from ...orchestrator.orchestrator import Orchestrator
 from ...orchestrator.session_list.service import SessionListReader
-from ...ports.jupyter import JupyterAccess
+from ...ports.jupyter_access import JupyterOf
 from ...redaction import redact_output
 from .. import export
 
@@ -82,7 +82,7 @@ class UserDocuments:
         self,
         orchestrator: Orchestrator,
         reads: SessionListReader,
-        jupyter: JupyterAccess,
+        jupyter_of: JupyterOf,
         parts: AgentParts,
         prompts: PromptBook,
         *,
@@ -91,7 +91,7 @@ class UserDocuments:
         """``max_bytes``: of a notebook."""
         self._orchestrator = orchestrator
         self._reads = reads
-        self._jupyter = jupyter
+        self._jupyter_of = jupyter_of
         self._parts = parts
         self._prompts = prompts
         self._max_bytes = max_bytes
@@ -99,8 +99,9 @@ class UserDocuments:
     async def resources(self, owner: str) -> Sequence[OfferedResource]:
         """The notebooks below the server's root, and the user's sessions, the last used first."""
         found: list[OfferedResource] = []
-        if self._jupyter.files is not None and await self._why_unreadable() is None:
-            listed = await self._jupyter.files.list(pattern="**/*.ipynb", limit=_MOST_LISTED)
+        files = self._jupyter_of(owner).files
+        if files is not None and await self._why_unreadable() is None:
+            listed = await files.list(pattern="**/*.ipynb", limit=_MOST_LISTED)
             found += [_notebook(str(one["path"])) for one in listed if one.get("kind") != "directory"]
         sessions, _ = await self._reads.page(owner, limit=_MOST_LISTED)
         for one in sessions:
@@ -119,16 +120,17 @@ class UserDocuments:
 
     async def read(self, uri: str, *, owner: str) -> tuple[str, str]:
         """The text of a resource without secrets, and its media type. Raises NotFound and its kinds, Forbidden."""
+        files = self._jupyter_of(owner).files
         if uri.startswith(SESSIONS):
             reply = await export.download(self._orchestrator, uri.removeprefix(SESSIONS), "md", owner=owner)
             text, kind = reply.content, _MARKDOWN
-        elif uri.startswith(NOTEBOOKS) and self._jupyter.files is not None:
+        elif uri.startswith(NOTEBOOKS) and files is not None:
             if (why := await self._why_unreadable()) is not None:
                 raise Forbidden(why)
             path = unquote(uri.removeprefix(NOTEBOOKS))
             if not path.endswith(".ipynb"):
                 raise NotFound(f"{path[:200]} is no notebook.")
-            text, kind = await self._jupyter.files.read_bytes(path, limit=self._max_bytes), _NOTEBOOK_TYPE
+            text, kind = await files.read_bytes(path, limit=self._max_bytes), _NOTEBOOK_TYPE
         else:
             raise NotFound(f"There is no resource {uri[:200]}.")
         decoded = text.decode(errors="replace") if isinstance(text, bytes) else str(text)

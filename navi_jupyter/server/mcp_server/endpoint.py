@@ -43,7 +43,7 @@ class McpEndpoint:
         """Answer one request. ``gone`` is set when its client has closed the connection. Raises NotReady."""
         new_manager = await asyncio.to_thread(_import_protocol)
         if self._stopping:
-            raise NotReady("Navi is stopping, because this Jupyter server is.")
+            raise NotReady("Navi is stopping, because this server is.")
         await self._end_unused()
         # Looked up and inserted with no await between: two first requests get one manager.
         found = self._callers.get(caller.key)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ...ports.run_tools import RunTools
 
 
-_UNKNOWN = "Send the token of this Jupyter server: `Authorization: Bearer <token>`."
-_NOT_FOR_KERNELS = "A kernel cannot use the MCP server. Use %navi, or the token of the Jupyter server."
+_UNKNOWN = "Send a token of this server: `Authorization: Bearer <token>`."
+_NOT_FOR_KERNELS = "A kernel cannot use the MCP server. Use %navi, or a token of the server."
 _BEARER = "bearer "
 _PARSE_ERROR, _INVALID_REQUEST = -32700, -32600  # of JSON-RPC
 _HELD = {"server", "date", "content-length", "transfer-encoding", "connection"}

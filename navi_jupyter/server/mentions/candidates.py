@@ -17,7 +17,8 @@ from ...handles import lasting_handle
 from ...model.sessions import Session
 from ...orchestrator.session_list.service import SessionListReader
 from ...output_text import error_line
-from ...ports.jupyter import Cell, JupyterAccess
+from ...ports.jupyter import Cell
+from ...ports.jupyter_access import JupyterOf
 from ...scheduling.service import RecallQueries
 from ...text import closeness, inert_line, plural
 from ..wire.agent import MentionInfo, MentionKind, MentionPage
@@ -33,8 +34,8 @@ Found = list[tuple[tuple[int, int], MentionInfo]]  # with how well each fits
 class MentionIndex:
     """Everything of a user's that a prompt in a session can mention."""
 
-    def __init__(self, jupyter: JupyterAccess, sessions: SessionListReader, recalls: RecallQueries) -> None:
-        self._jupyter = jupyter
+    def __init__(self, jupyter_of: JupyterOf, sessions: SessionListReader, recalls: RecallQueries) -> None:
+        self._jupyter_of = jupyter_of
         self._sessions = sessions
         self._recalls = recalls
 
@@ -69,15 +70,16 @@ class MentionIndex:
         return _matching(query, found)
 
     async def _notebook(self, session: Session) -> Sequence[Cell]:
-        if self._jupyter.notebooks is None or session.notebook_path is None:
+        notebooks = self._jupyter_of(session.owner, session.server).notebooks
+        if notebooks is None or session.notebook_path is None:
             return ()
         try:
-            return (await self._jupyter.notebooks.read(session)).cells
+            return (await notebooks.read(session)).cells
         except NotebookNotFound:
             return ()  # not saved yet
 
     async def _variables(self, session: Session, query: str) -> Found:
-        kernels = self._jupyter.kernels
+        kernels = self._jupyter_of(session.owner, session.server).kernels
         if kernels is None or (state := await kernels.state(session)).status in ("none", "dead"):
             return []
         if state.status != "idle":
@@ -85,14 +87,11 @@ class MentionIndex:
         listed = (await kernels.variables(session, limit=MOST_READ)).get("variables", ())
         return _matching(query, [_variable(one) for one in listed])
 
-    async def _files(self, session: Session, query: str) -> Found:  # noqa: ARG002
-        if self._jupyter.files is None:
+    async def _files(self, session: Session, query: str) -> Found:
+        files = self._jupyter_of(session.owner, session.server).files
+        if files is None:
             return []
-        listed = (
-            await self._jupyter.files.list(query=query, limit=MOST_READ)
-            if query
-            else (await self._jupyter.files.list(limit=MOST_READ))
-        )
+        listed = await (files.list(query=query, limit=MOST_READ) if query else files.list(limit=MOST_READ))
         return _matching(query, [_file(one) for one in listed])
 
     async def _other_sessions(self, session: Session, query: str) -> Found:

@@ -24,7 +24,8 @@ from ...model.sessions import Session
 from ...orchestrator.session_directory import SessionDirectory
 from ...orchestrator.session_list.service import SessionListReader
 from ...output_text import outputs_text, traceback_text
-from ...ports.jupyter import Cell, JupyterAccess
+from ...ports.jupyter import Cell
+from ...ports.jupyter_access import JupyterOf
 from ...scheduling.service import RecallQueries
 from ...text import IMAGE_TYPES, code_block, inert_line, truncate, truncate_middle
 from .candidates import cell_label, error_of
@@ -62,7 +63,7 @@ class MentionReader:
 
     def __init__(
         self,
-        jupyter: JupyterAccess,
+        jupyter_of: JupyterOf,
         sessions: SessionListReader,
         directory: SessionDirectory,
         recalls: RecallQueries,
@@ -70,7 +71,7 @@ class MentionReader:
         max_bytes: int,
     ) -> None:
         """``max_bytes``: of one file."""
-        self._jupyter = jupyter
+        self._jupyter_of = jupyter_of
         self._sessions = sessions
         self._directory = directory
         self._recalls = recalls
@@ -111,7 +112,7 @@ class MentionReader:
             "error": lambda: self._error(name, session, live),
             "session": lambda: self._session(name, session),
             "recall": lambda: self._recall(name, session),
-            "file": lambda: self._file(name),
+            "file": lambda: self._file(name, session),
             "variable": lambda: self._variable(name, session),
         }
         if kind:
@@ -121,7 +122,7 @@ class MentionReader:
         if _VARIABLE.fullmatch(name) and (found := await self._variable_if_any(name, session)) is not None:
             return found
         try:
-            return await self._file(name)
+            return await self._file(name, session)
         except NaviError:
             if _PATH.fullmatch(name):
                 raise
@@ -132,9 +133,10 @@ class MentionReader:
     async def _cells(self, session: Session, live: Sequence[Cell] | None) -> Sequence[Cell]:
         if live is not None:
             return live
-        if self._jupyter.notebooks is None or session.notebook_path is None:
+        notebooks = self._jupyter_of(session.owner, session.server).notebooks
+        if notebooks is None or session.notebook_path is None:
             raise _NotFound("this conversation has no notebook")
-        return (await self._jupyter.notebooks.read(session)).cells
+        return (await notebooks.read(session)).cells
 
     async def _cell(self, name: str, session: Session, live: Sequence[Cell] | None) -> MentionContent:
         cell = _named_cell(name, await self._cells(session, live))
@@ -165,7 +167,7 @@ class MentionReader:
             raise
 
     async def _variable(self, name: str, session: Session) -> MentionContent:
-        kernels = self._jupyter.kernels
+        kernels = self._jupyter_of(session.owner, session.server).kernels
         state = None if kernels is None else await kernels.state(session)
         if kernels is None or state is None or state.status in ("none", "dead"):
             raise InvalidRequest("there is no kernel", field="mentions")
@@ -174,8 +176,8 @@ class MentionReader:
         found = await kernels.inspect(session, name)
         return _text(f"Variable {name}", _json_block(found))
 
-    async def _file(self, path: str) -> MentionContent:
-        files = self._jupyter.files
+    async def _file(self, path: str, session: Session) -> MentionContent:
+        files = self._jupyter_of(session.owner, session.server).files
         if files is None:
             raise _NotFound("files cannot be read on this server")
         kind = mimetypes.guess_type(path)[0] or ""

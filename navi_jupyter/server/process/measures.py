@@ -19,14 +19,19 @@ WINDOW = 10.0  # seconds; the longest of a kind is that of the present window an
 SHORT = 0.001  # seconds; a turn of the loop that is shorter delays nothing, and is only counted
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds: the upper bounds of the buckets of histograms."""
+SPAWN_BOUNDS = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""The same, for starts of users' servers."""
+SPAWN_RESULTS = ("ready", "failed", "refused", "timed_out")
 
 
 class Histogram:
     """How often a duration was within which bounds, how long all were together, and the longest of late."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, bounds: Sequence[float] = BOUNDS) -> None:
+        """``bounds``: the upper bounds of the buckets, in seconds."""
         self.total = 0.0
-        self._counts = [0] * (len(BOUNDS) + 1)
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
         self._clock = clock
         self._worst = (0.0, 0.0)  # in this window, and in the one before
         self._until = clock() + WINDOW
@@ -34,7 +39,7 @@ class Histogram:
     def note(self, seconds: float) -> None:
         """Count one duration."""
         self.total += seconds
-        self._counts[bisect_left(BOUNDS, seconds)] += 1
+        self._counts[bisect_left(self._bounds, seconds)] += 1
         if seconds > self._worst[0] or self._clock() >= self._until:
             self._turn_over()
             self._worst = (max(self._worst[0], seconds), self._worst[1])
@@ -52,7 +57,7 @@ class Histogram:
 
     def buckets(self) -> Sequence[tuple[str, float]]:
         """The bounds with how many durations were within each, as Prometheus has them."""
-        bounds, counted, found = (*map(str, BOUNDS), "+Inf"), 0, []
+        bounds, counted, found = (*map(str, self._bounds), "+Inf"), 0, []
         for bound, count in zip(bounds, self._counts, strict=True):
             counted += count
             found.append((bound, float(counted)))
@@ -64,6 +69,23 @@ class Histogram:
             return
         self._worst = (0.0, self._worst[0] if now < self._until + WINDOW else 0.0)
         self._until = now + WINDOW
+
+
+class Spawns:
+    """The starts of users' servers of a JupyterHub by this process (``navi hub``); none anywhere else."""
+
+    def __init__(self) -> None:
+        self.pending = 0
+        """Servers that this process starts, or that runs of it wait for."""
+        self.seconds = Histogram(bounds=SPAWN_BOUNDS)
+        """From the request to the Hub until the server was ready."""
+        self.results = dict.fromkeys(SPAWN_RESULTS, 0)
+
+    def note(self, result: str, seconds: float | None = None) -> None:
+        """Count the end of a start; ``seconds``: how long it took."""
+        self.results[result] += 1
+        if seconds is not None:
+            self.seconds.note(seconds)
 
 
 class LoopLag:

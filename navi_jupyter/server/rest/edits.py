@@ -35,7 +35,7 @@ async def keep_edits(call: Call) -> HttpReply:
     kept = await call.sessions.edits.keep(session, run.id, _cells(call))
     await _emit(call, run, {"action": "kept"})
     for path in {one.path for one in kept}:
-        call.sessions.pages.changed(session, path)
+        await call.sessions.page_requests(call.owner).changed(session, path)
     return reply(_listed(run, kept))
 
 
@@ -77,7 +77,9 @@ async def claim_request(call: Call) -> HttpReply:
     """A page that has the notebook of a request open takes it over: what it is to do, if it is to do it."""
     claim: wire.NotebookClaim = call.body()
     session = await call.sessions.find(call.parameters["sid"], owner=call.owner)
-    change = call.sessions.pages.claim(session.id, call.parameters["nid"], unsaved=claim.unsaved)
+    change = await call.sessions.page_requests(call.owner).claim(
+        session.id, call.parameters["nid"], unsaved=claim.unsaved
+    )
     return reply(wire.ClaimedRequest(change=None if change is None else wire.NotebookChange.model_validate(change)))
 
 
@@ -96,7 +98,7 @@ async def report_request(call: Call) -> HttpReply:
     cell = None
     if (made := report.cell) is not None:
         cell = Cell(id=made.id, index=made.index, kind=made.type, source=made.source, by_page=True)
-    call.sessions.pages.report(
+    await call.sessions.page_requests(call.owner).report(
         session.id, call.parameters["nid"], cell=cell, notebook=report.notebook, refusal=report.refusal
     )
     return NOTHING

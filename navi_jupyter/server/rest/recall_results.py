@@ -26,7 +26,7 @@ MOST_COMPARED = 1000  # results of a recall, the newest, of which two can be com
 )
 async def find_notebooks(call: Call) -> HttpReply:
     """The notebooks below the server's folder that a recall could execute, as far as they are found in a second."""
-    jobs = call.recalls.jobs
+    jobs = call.recalls.jupyter_of(call.owner).jobs
     found = () if jobs is None else await jobs.notebooks(call.string("query") or "", limit=call.integer("limit"))
     return reply(wire.NotebookPage(notebooks=tuple(wire.NotebookPath(path=path) for path in found)))
 
@@ -43,9 +43,10 @@ async def describe_notebook(call: Call) -> HttpReply:
     path = call.string("path")
     if path is None:
         raise InvalidRequest("Name the notebook.", field="path")
-    if call.recalls.jobs is None:
+    jobs = call.recalls.jupyter_of(call.owner).jobs
+    if jobs is None:
         raise NotebookNotFound("This server has no notebooks.")
-    found = await call.recalls.jobs.describe(path)
+    found = await jobs.describe(path)
     known = found.parameters
     return reply(
         wire.NotebookToRun(
@@ -69,7 +70,7 @@ async def list_results(call: Call) -> HttpReply:
 
 
 async def _result(call: Call, result: JobResult) -> wire.RecallResult:
-    jobs = call.recalls.jobs
+    jobs = call.recalls.jupyter_of(call.owner).jobs
     return wire.RecallResult(
         run_id=result.run_id,
         path=result.path,
@@ -96,9 +97,10 @@ async def compare_results(call: Call) -> HttpReply:
     found, _ = await call.recalls.results.of_recall(recall.id, limit=MOST_COMPARED)
     new = _chosen(found, call.string("new"), 0)
     old = _chosen([one for one in found if one.number < new.number], call.string("old"), 0)
-    if call.recalls.jobs is None:
+    jobs = call.recalls.jupyter_of(call.owner).jobs
+    if jobs is None:
         raise NotebookNotFound("This server has no notebooks.")
-    cells, unchanged = await call.recalls.jobs.compare(old.path, new.path)
+    cells, unchanged = await jobs.compare(old.path, new.path)
     return reply(
         wire.ResultDiff(
             old=await _result(call, old),

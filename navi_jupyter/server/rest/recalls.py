@@ -93,7 +93,7 @@ async def create_recall(call: Call) -> HttpReply:
     session = (await call.sessions.find(request.session_id, owner=call.owner)).seen_from(request.client)
     recall = await call.recalls.service.create(request, owner=call.owner, zone=session.timezone)
     if isinstance(recall.schedule, When):  # created in a cell, whose next output may already be the event
-        await call.recalls.watcher.listening(recall.id)
+        await call.recalls.watcher.listening(recall.id, owner=call.owner)
     return reply(recall, 201, Location=f"recalls/{recall.id}")
 
 

@@ -76,6 +76,7 @@ TABLES = (
     Table("user_entries", "owner = :owner", EVERY, users=("owner",)),
     # What webhooks of the servers of the source were still to be sent.
     Table("ended", numbered=True),
+    Table("user_servers"),
 )
-"""Not ``servers``: those of the source have ended."""
+"""Not ``servers`` and ``user_server_uses``: the servers of the source have ended."""
 BY_NAME = {table.name: table for table in TABLES}

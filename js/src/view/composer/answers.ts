@@ -54,6 +54,6 @@ export function answerOf(state: ChatState, { runId, text }: Message): string {
   return state.items
     .filter(isPart)
     .map((part) => part.text.trim())
-    .filter((part) => part !== "")
+    .filter(Boolean)
     .join("\n\n");
 }

@@ -30,7 +30,7 @@ export function statusLine({ status, unsent, loginUrl, retry }: StatusParts): Te
   if (state === "open" || state === "connecting") return nothing;
   const waiting = unsent && state !== "closed" ? html` <span>${strings.waitingToSend(unsent)}</span>` : nothing;
   const logIn =
-    reason === "auth" && loginUrl ? html` <a href=${loginUrl} target="_blank" rel="noopener">${strings.logIn}</a>` : nothing;
+    state === "closed" && reason !== "gone" && loginUrl ? html` <a href=${loginUrl} target="_blank" rel="noopener">${reason === "off" ? strings.start : strings.logIn}</a>` : nothing;
   const again =
     reason !== undefined || state !== "closed"
       ? html` <button type="button" class="navi-link" data-navi="retry" @click=${retry}>${strings.retry}</button>`

@@ -355,7 +355,7 @@ function unsentPrompt(command: SentCommand): TemplateResult {
 
 function working(status: ActiveRun["status"]): TemplateResult {
   return html`<div class="navi-working" data-navi="working" aria-hidden="true">
-    <span class="navi-dots"><i></i><i></i><i></i></span>${status === "stopping" ? strings.stopping : nothing}
+    <span class="navi-dots"><i></i><i></i><i></i></span>${status === "stopping" || status === "starting" ? strings[status] : nothing}
   </div>`;
 }
 

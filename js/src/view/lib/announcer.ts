@@ -28,7 +28,8 @@ export class Announcer {
   }
 
   announce(before: ChatState, after: ChatState): void {
-    const works = before.run === null && after.run !== null ? [strings.working] : [];
+    const status = after.run?.status;
+    const works = before.run === null && status ? [strings.working] : status === "starting" && before.run?.status !== status ? [strings.starting] : [];
     if (before.items === after.items && !works.length) return;
     const asked = openInterrupts(after).filter(({ id }) => this.#isNew(id));
     if (asked.length) void import("../conversation/card-parts.js").then(({ spoken }) => this.#say("assertive", asked.map(spoken)), () => undefined);

@@ -137,6 +137,7 @@ export const recallTexts: typeof english = {
   boundJitter: (how) => `verteilt über ${how}`,
   boundEnds: { user_message: "endet mit der nächsten eigenen Nachricht", read: "endet, sobald gelesen" },
   boundNotify: (names) => `meldet an ${names}`,
+  boundNeeds: { auto: "", kernel: "startet Ihren Server", none: "ohne Ihren Server" },
   boundQuiet: (hours) => `keine Meldungen um ${hours}`,
   ago: (how) => `vor ${how}`,
   ahead: (how) => `in ${how}`,

@@ -135,6 +135,7 @@ export const recallTexts: typeof english = {
   boundJitter: (how) => `分散在 ${how}内`,
   boundEnds: { user_message: "在你发送消息时结束", read: "在你阅读后结束" },
   boundNotify: (names) => `通知 ${names}`,
+  boundNeeds: { auto: "", kernel: "启动您的服务器", none: "不使用您的服务器" },
   boundQuiet: (hours) => `${hours} 不通知`,
   ago: (how) => `${how}前`,
   ahead: (how) => `${how}后`,

@@ -134,6 +134,7 @@ export const recallTexts = {
   boundJitter: (how: string) => `spread over ${how}`,
   boundEnds: { user_message: "ends when you write", read: "ends when you have read" },
   boundNotify: (names: string) => `tells ${names}`,
+  boundNeeds: { auto: "", kernel: "starts your server", none: "without your server" },
   boundQuiet: (hours: string) => `no notifications at ${hours}`,
   ago: (how: string) => `${how} ago`,
   ahead: (how: string) => `in ${how}`,

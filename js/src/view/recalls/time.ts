@@ -21,7 +21,7 @@ export function lateness(milliseconds: number | null): string | null {
 
 /** What of a policy is not as it always is, each part in words. */
 export function boundsText(policy: Policy): string[] {
-  const { until, max_fires: most, misfire, grace, busy, retries, timeout, jitter, cancel_on: endsOn, notify, quiet } = policy;
+  const { until, max_fires: most, misfire, grace, busy, retries, timeout, jitter, cancel_on: endsOn, notify, quiet, needs } = policy;
   return [
     until ? strings.boundUntil(fullTime(new Date(until))) : "",
     most ? strings.boundFires(most) : "",
@@ -34,7 +34,8 @@ export function boundsText(policy: Policy): string[] {
     ...(endsOn ?? []).map((end) => strings.boundEnds[end]),
     notify?.length ? strings.boundNotify(notify.join(", ")) : "",
     quiet ? strings.boundQuiet(quiet) : "",
-  ].filter((part) => part !== "");
+    strings.boundNeeds[needs ?? "auto"],
+  ].filter(Boolean);
 }
 
 /** What the server says of a schedule: code is between backticks. */

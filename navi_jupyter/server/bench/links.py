@@ -1,0 +1,277 @@
+"""The links of users' servers to this process of ``navi hub``: opened by those servers, one to each process.
+
+In memory. A link that broke goes on over the next socket of the same server, for a moment (``channel``). Several
+processes share the work of a Hub, and any of them may execute a user's run; so each link carries which processes there
+are, and the server opens links until it has one to each. Not responsible for starting servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...clock import boot_time
+from ...errors import InvalidRequest, KernelUnavailable, NaviError
+from ...events import Custom
+from ...log_setup import get_logger
+from ...ports.agent import tool_context
+from ...ports.jupyter_access import ServerStarter
+from ...ports.tracing import caller_server
+from ...ports.transactions import Server
+from ..kernel_caller import KernelCaller
+from ..kernel_scope import KernelProof
+from .calls import Calls
+from .channel import Channel, ChannelSocket
+from .port_codec import Callback
+
+log = get_logger("bench")
+
+COMES_BACK = 30.0  # seconds in which a server whose link was lost may open another one
+LOOK_FOR_OTHERS = 3.0  # seconds between looks at which processes there are
+SCOPE_WITHIN = 6.0  # seconds; the server itself waits three for the beginning of a cell
+
+OFF = "Your Jupyter server is off, and with it your kernels, notebooks and files."
+
+Key = tuple[str, str]  # a user, and the name of the server: empty for the user's usual one
+
+
+@dataclass(eq=False)
+class OpenLink:
+    """One server's link."""
+
+    key: Key
+    bench_id: str  # of the server's process
+    calls: Calls
+    callbacks: dict[str, tuple[Context, Mapping[str, Callback]]] = field(default_factory=dict)  # by call, and by name
+
+    async def call_back(self, params: Mapping[str, Any]) -> None:
+        """Await a callback of a call that is in progress, with the call's context. Raises InvalidRequest."""
+        context, found = self.callbacks.get(str(params.get("call")), (None, {}))
+        callback = found.get(str(params.get("name")))
+        if context is None or callback is None:
+            raise InvalidRequest("This call is over.")
+        await asyncio.create_task(_awaited(callback, params.get("value")), context=context)
+
+
+async def _awaited(callback: Callback, value: Any) -> None:
+    await callback(value)
+
+
+class ServerLinks:
+    """See the module."""
+
+    def __init__(self, processes: Callable[[], Awaitable[Sequence[Server]]], *, serve: ServeUser | None = None) -> None:
+        """``processes``: those of the service; ``serve``: what servers may ask of the service."""
+        self.process_id = ""  # set at the start
+        self._processes = processes
+        self._serve = serve
+        self._links: dict[Key, OpenLink] = {}
+        self._lost: dict[Key, float] = {}  # by when: on the clock ``boot_time``
+        self._since = boot_time()
+        self._changed = asyncio.Event()  # replaced whenever a link is opened or has ended
+        self._known: tuple[str, ...] = ()
+        self._looking: asyncio.Task[None] | None = None
+
+    def open(self, hello: Mapping[str, Any], socket: ChannelSocket, *, owner: str) -> Channel | None:
+        """A server's next socket; None: it has one to this process, and may close this. Raises InvalidRequest."""
+        bench_id, server = hello.get("bench"), hello.get("server")
+        has, attached = hello.get("received"), hello.get("attached")
+        if not isinstance(bench_id, str) or not isinstance(server, str):
+            raise InvalidRequest("The first message says which server it is.", field="hello")
+        if not isinstance(has, dict) or not isinstance(attached, list):
+            raise InvalidRequest("The first message says which links the server has.", field="hello")
+        key = (owner, server[:200])
+        link, received = self._links.get(key), has.get(self.process_id)
+        welcome: dict[str, Any] = {"process": self.process_id, "processes": list(self._known)}
+        same = link is not None and link.bench_id == bench_id and isinstance(received, int)
+        if link is not None and same and self.process_id in attached and link.calls.channel.attached:
+            socket.emit(json.dumps({"welcome": welcome | {"duplicate": True}}))
+            return None
+        if link is None or not same:
+            if link is not None:
+                link.calls.channel.end("the server was started again")
+            link = self._links[key] = self._new_link(key, bench_id)
+            log.info("bench_linked", owner=owner, server=server)
+        channel = link.calls.channel
+        socket.emit(json.dumps({"welcome": welcome | {"resumes": same, "received": channel.received}}))
+        channel.attach(socket, received if same and isinstance(received, int) else 0)
+        self._note_change()
+        return channel
+
+    def _new_link(self, key: Key, bench_id: str) -> OpenLink:
+        async def serve(method: str, params: Mapping[str, Any], emit: Callable[[Any], None]) -> Any:  # noqa: ARG001
+            if method == "callback":
+                return await link.call_back(params)
+            if self._serve is None:
+                raise InvalidRequest(f"There is no method {method[:50]!r}.")
+            return await self._serve(key[0], method, params)
+
+        link = OpenLink(key, bench_id, Calls(f"{key[0]}/{key[1]}", serve, on_end=lambda: self._forget(link)))
+        return link
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _forget(self, link: OpenLink) -> None:
+        if self._links.get(link.key) is link:
+            del self._links[link.key]
+            self._lost[link.key] = boot_time()
+            log.info("bench_lost", owner=link.key[0], server=link.key[1])
+        self._note_change()
+
+    def linked(self, owner: str, server: str = "") -> bool:
+        """Whether this process has a link to that server."""
+        return (owner, server) in self._links
+
+    def keys_of(self, owner: str) -> Sequence[Key]:
+        """The servers of a user to which this process has a link."""
+        return [key for key in self._links if key[0] == owner]
+
+    def may_come_back(self, owner: str, *, besides: str) -> bool:
+        """Whether another server of the user may just be without its link to this process."""
+        now = boot_time()
+        self._lost = {key: at for key, at in self._lost.items() if now - at < COMES_BACK and key not in self._links}
+        return now - self._since < COMES_BACK or any(key[0] == owner and key[1] != besides for key in self._lost)
+
+    async def wait(self, owner: str, server: str = "") -> None:
+        """Return once there is a link. To be cancelled."""
+        while not self.linked(owner, server):
+            await self._changed.wait()
+
+    async def call(
+        self,
+        owner: str,
+        method: str,
+        params: Mapping[str, Any],
+        on_event: Callable[[Any], None] = lambda _: None,
+        *,
+        callbacks: Mapping[str, Callback] | None = None,
+        server: str = "",
+    ) -> Any:
+        """Have the user's server do it. Raises KernelUnavailable without a link, and what the method raises."""
+        link = self._links.get((owner, server))
+        if link is None:
+            raise KernelUnavailable(OFF + " Start it, and try again.")
+        if not callbacks:
+            return await link.calls.call(method, params, on_event)
+        call_id = secrets.token_hex(8)
+        link.callbacks[call_id] = (copy_context(), callbacks)
+        try:
+            return await link.calls.call(method, {**params, "call": call_id}, on_event)
+        finally:
+            del link.callbacks[call_id]
+
+    async def in_use(self, owner: str, server: str = "") -> bool:
+        """Whether the user works with that server: an open page, a cell that runs, requests that were not ours. Raises
+        KernelUnavailable."""
+        return bool(await self.call(owner, "in_use", {}, server=server))
+
+    # --- which processes there are ----------------------------------------------------------------------------------
+
+    def start(self, process_id: str) -> None:
+        """Take links, as this process of the service, and look for others from now on."""
+        self.process_id, self._known = process_id, (process_id,)
+        self._looking = asyncio.create_task(self._look_forever(), name="navi-bench-processes")
+
+    async def _look_forever(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except Exception as error:  # noqa: BLE001 - the database may be away: what was known stays
+                log.info("bench_processes_not_known", error=repr(error))
+            await asyncio.sleep(LOOK_FOR_OTHERS)
+
+    async def _look(self) -> None:
+        if not self._links:
+            return
+        known = tuple(sorted({self.process_id, *(each.id for each in await self._processes())}))
+        if known == self._known:
+            return
+        self._known = known
+        calls = [link.calls.call("processes", {"ids": list(known)}) for link in list(self._links.values())]
+        await asyncio.gather(*(asyncio.wait_for(each, 5.0) for each in calls), return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End all links: the process stops. Servers keep what runs for a moment, for the next one to go on."""
+        if self._looking is not None:
+            self._looking.cancel()
+        for link in list(self._links.values()):
+            link.calls.channel.end("the service is stopping")
+
+
+ServeUser = Callable[[str, str, Mapping[str, Any]], Awaitable[Any]]
+"""Serves a method that the server of a user (the first argument) calls, with its parameters. Raises NaviError."""
+
+
+async def ask_scope(links: ServerLinks, owner: str, caller: KernelCaller) -> KernelProof | None:
+    """What the user's server knows of a kernel's request; None: it cannot be asked."""
+    server = caller_server.get()
+    if not links.linked(owner, server):
+        return None
+    params = {"kernel_id": caller.kernel_id, "request_id": caller.request_id, "key": caller.key}
+    try:
+        async with asyncio.timeout(SCOPE_WITHIN):
+            found = await links.call(owner, "scope", params, server=server)
+        return KernelProof(touched=bool(found["touched"]), cell=bool(found["cell"]))
+    except (NaviError, TimeoutError, KeyError, TypeError):
+        return None
+
+
+class LinkedServer:
+    """The server of one user, as a part of the service calls it."""
+
+    def __init__(self, links: ServerLinks, owner: str, server: str = "", starter: ServerStarter | None = None) -> None:
+        """``server``: its name; empty: the usual one. ``starter`` None: what needs it fails while it is off."""
+        self._links, self._owner, self._server, self._starter = links, owner, server, starter
+
+    @property
+    def linked(self) -> bool:
+        return self._links.linked(self._owner, self._server)
+
+    async def __call__(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        on_event: Callable[[Any], None],
+        *,
+        callbacks: Mapping[str, Callback],
+        start: bool,
+    ) -> Any:
+        """``start``: have the server started where it is off. Raises KernelUnavailable, ServerUnavailable."""
+        async with self._started() if start else nullcontext():
+            return await self._links.call(
+                self._owner, method, params, on_event, callbacks=callbacks, server=self._server
+            )
+
+    async def start(self) -> None:
+        """Return once it is there. Raises KernelUnavailable, ServerUnavailable."""
+        async with self._started():
+            if not self.linked:
+                raise KernelUnavailable(OFF)
+
+    @asynccontextmanager
+    async def _started(self) -> AsyncIterator[None]:
+        if self._starter is None:
+            yield
+            return
+        async with self._starter.using(self._owner, self._server):
+            waited: list[str] = []
+            await self._starter.ready(self._owner, self._server, waiting=lambda status: waited.append(_emitted(status)))
+            if waited:
+                _emitted("server_ready")
+            yield
+
+
+def _emitted(status: str) -> str:
+    """Have the present run, if any, show what it waits for."""
+    context = tool_context.get(None)
+    if context is not None:
+        context.emit(Custom(name="navi.kernel", value={"status": status}))
+    return status

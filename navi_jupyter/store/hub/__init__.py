@@ -1,0 +1,1 @@
+"""SQL about a JupyterHub: the servers of its users that the service starts and stops."""
