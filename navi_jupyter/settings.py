@@ -117,6 +117,8 @@ class Settings:
     public_url: str = ""
     """Where users reach this server, where JupyterHub says so; empty: its own address."""
     hub_service_url: str = ""  # of the service of the JupyterHub that everything is sent to; empty: this server itself
+    hub_wake_url: str = ""  # of the service that starts this server for its recalls (``navi hub --wake-only``)
+    wake_before: float = 30.0  # seconds before a recall, beside what a start takes, that the service starts the server
     start_servers: str = "never"  # or ``recalls`` or ``always``: for which runs the service starts a user's server
     max_starting_servers: int = 10  # servers of users that are starting at once, over all replicas of the service
     server_start_timeout: float = 300.0  # seconds that a run waits until its user's server is connected

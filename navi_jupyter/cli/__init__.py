@@ -17,6 +17,8 @@ from .arguments import add_program_commands, add_server_options, with_defaults
 
 CLIENTS = ("claude-desktop", "cursor", "vscode", "claude-code")
 """Of the Model Context Protocol, whose configuration is printed."""
+WAKE_ONLY = "--wake-only"
+"""Of ``navi hub``: see ``hub.wake``."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +53,10 @@ def parser() -> argparse.ArgumentParser:
         "serve", help="a Jupyter server with Navi alone, as `jupyter navi`; takes its options", add_help=False
     )
     hub = commands.add_parser(
-        "hub", help="Navi as a service of a JupyterHub; takes the options of a Jupyter server", add_help=False
+        "hub",
+        help="Navi as a service of a JupyterHub; takes the options of a Jupyter server. --wake-only: without an agent,"
+        " it starts users' servers for their recalls",
+        add_help=False,
     )
     for each in (serve, hub):
         each.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -192,5 +197,11 @@ def _hub(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    if WAKE_ONLY in arguments:
+        from ..hub.wake.service import WakeExtension  # late: as above
+
+        others = [word for word in arguments if word != WAKE_ONLY]
+        WakeExtension.launch_instance(others)  # type: ignore[no-untyped-call]  # Jupyter's
+        return 0
     HubExtension.launch_instance(arguments)  # type: ignore[no-untyped-call]  # Jupyter's
     return 0

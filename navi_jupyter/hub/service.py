@@ -63,18 +63,19 @@ class ReadyHandler(RequestHandler):
     @allow_unauthenticated
     async def get(self) -> None:
         """200 or 503, and the state in a word."""
-        lifecycle = self._extension.lifecycle
-        ready = lifecycle is not None and lifecycle.services is not None
-        self.set_status(200 if ready else 503)
+        readiness = self._extension.readiness
+        self.set_status(200 if readiness == "ok" else 503)
         self.set_header("Cache-Control", "no-store")
         self.set_header("Content-Type", "text/plain")
-        await self.finish("failed" if lifecycle is None else "ok" if ready else lifecycle.state)
+        await self.finish(readiness)
 
 
 class HubServer(ServerApp):
     """A Jupyter server that has Navi's routes, a login by the Hub, and nothing else."""
 
     default_services = ("auth", "security")  # type: ignore[assignment]  # its type has the number of them
+    extension_package = "navi_jupyter.hub"
+    """The one that is loaded."""
 
     @default("cookie_secret")
     def _default_cookie_secret(self) -> bytes:
@@ -89,7 +90,7 @@ class HubServer(ServerApp):
 
     def init_server_extensions(self) -> None:
         """Navi alone: what else is enabled on this machine (terminals, …) is meant for servers of one user."""
-        self.jpserver_extensions = {HubExtension.get_extension_package(): True}
+        self.jpserver_extensions = {self.extension_package: True}
         super().init_server_extensions()
 
     def init_webapp(self) -> None:
@@ -109,7 +110,14 @@ class HubExtension(NaviExtension):
 
     @classmethod
     def get_extension_package(cls) -> str:
-        return "navi_jupyter.hub"
+        return HubServer.extension_package
+
+    @property
+    def readiness(self) -> str:
+        """``ok`` while this process takes requests, else the state that it is in."""
+        if self.lifecycle is None:
+            return "failed"
+        return self.lifecycle.state if self.lifecycle.services is None else "ok"
 
     @classmethod
     def make_serverapp(cls, **kwargs: Any) -> ServerApp:

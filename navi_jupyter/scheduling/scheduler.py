@@ -117,6 +117,7 @@ class Scheduler:
         self._periodic: Any = None
         self.open = 0  # Recalls that are not over, as of the last sweep.
         self.awake = False  # Whether one of them is not paused.
+        self.due: datetime | None = None  # What is next, as of the last turn.
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -216,7 +217,7 @@ class Scheduler:
             return
         await self._follow_clock(now)
         self._missed_report.turned(now)
-        due = now if self._more_since is not None else await self._store.next_wake()
+        due = self.due = now if self._more_since is not None else await self._store.next_wake()
         if due is not None and due <= now:
             await self._advance(now)
             return

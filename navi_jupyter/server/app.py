@@ -22,6 +22,7 @@ from .bench.socket import BenchHandler
 from .handler import ApiHandler
 from .hub_proxy.handlers import FORWARDING
 from .hub_proxy.user_server import HubUserServer
+from .hub_proxy.wake_reports import WakeReports
 from .identity import (
     LOCAL_USER,
     announce_connection_file,
@@ -191,6 +192,19 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="The address of `navi hub`, where a JupyterHub has it as a service: the user's server then keeps nothing "
         "itself, and sends everything there for its user.",
     )
+    hub_wake_url = _Text(
+        "",
+        help="The address of `navi hub --wake-only`, where a JupyterHub has it as a service: the user's server keeps"
+        " its own Navi, and is started shortly before a recall is due while it is off. Not together with"
+        " `hub_service_url`.",
+    )
+    wake_before = _Seconds(
+        30.0,
+        min=0.0,
+        max=300.0,
+        help="Seconds before a recall is due that `navi hub --wake-only` starts its server, beside what the last start"
+        " took; both together at most 300.",
+    )
     start_servers = _Choice(
         ("never", "recalls", "always"),
         "never",
@@ -246,6 +260,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
 
     lifecycle: Lifecycle | None = None  # set once the extension is loaded
     _hub: HubUserServer | None = None  # where everything is sent to a service
+    _wakes: WakeReports | None = None  # to the service that starts this server for its recalls
     _looking: asyncio.Task[None] | None = None  # for connections whose token was revoked
     _connecting: asyncio.Task[None] | None = None  # while the connection file cannot be written
 
@@ -284,6 +299,13 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Create the lifecycle; handlers find it in the web application's settings."""
+        if self.hub_service_url and self.hub_wake_url:
+            raise ValueError(
+                "Set hub_service_url or hub_wake_url, not both: with the first one the service has the recalls, with"
+                " the second one this server."
+            )
+        if self.hub_wake_url:
+            self._wakes = WakeReports(self.hub_wake_url, self.log)
         if self.hub_service_url:
             self._hub = self.settings["navi_hub"] = HubUserServer(self.hub_service_url, self.log)
         self.lifecycle = Lifecycle(self.read_settings(), self.log)
@@ -312,6 +334,8 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         else:
             # Not awaited: the server must answer, and kernels must work, while the database is opened.
             self.lifecycle.start(JupyterServices.of(serverapp))
+            if self._wakes is not None:
+                self._wakes.start(serverapp, self.lifecycle)
 
     def _write_connection_file(self, serverapp: ServerApp, token: str) -> bool:
         try:
@@ -337,6 +361,8 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         for task in filter(None, (self._connecting, self._looking)):
             task.cancel()
         remove_connection_file()
+        if self._wakes is not None:  # while it is known what comes next
+            await self._wakes.stop()
         if self.lifecycle is not None:
             await self.lifecycle.stop()
         if self._hub is not None:

@@ -31,7 +31,7 @@ from ..ports.tracing import caller_server, caller_trace
 from ..text import read_traceparent
 from .http import RESOURCE, Action, EventStream, HttpReply, Request
 from .identity import LOCAL_USER, identifies_people, owner_of
-from .kernel_caller import HEADER, KernelCaller, read_caller
+from .kernel_caller import HEADER, LONGEST_SERVER, SERVER_HEADER, KernelCaller, read_caller
 from .lifecycle import Lifecycle
 from .transfers.event_stream import stream_events
 from .transfers.request_body import RequestBody
@@ -47,9 +47,6 @@ _STATUS_CODES: Mapping[int, str] = {
 }
 """The code for errors that Jupyter or tornado raise, by their status."""
 
-
-SERVER_HEADER = "Navi-Server"  # the name of a user's server on a JupyterHub, quoted as in a URL
-LONGEST_SERVER = 600
 
 _UNASSIGNED = (
     "Kernels have no access to Navi here: several people log in to this server, and it is not set whose they are. "
@@ -129,9 +126,9 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
 
     def _note_server(self) -> None:
         """At a service for the users of a JupyterHub: through which of the user's servers the request comes."""
-        name = self.request.headers.get(SERVER_HEADER, "")
-        if self.settings.get("navi_takes_links") and len(name) <= LONGEST_SERVER:
-            caller_server.set(unquote(name))
+        name = unquote(self.request.headers.get(SERVER_HEADER, ""))
+        if self.settings.get("navi_takes_links") and len(name) <= LONGEST_SERVER and name.isprintable():
+            caller_server.set(name)
 
     def expect_body(self) -> None:
         """Called before the first byte of a body is read, once it is known who sends it. Here: none is wanted."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 HEADER = "Navi-Cell"
+SERVER_HEADER = "Navi-Server"  # the name of a user's server on a JupyterHub, quoted as in a URL
+LONGEST_SERVER = 200  # characters
 _HEADER = re.compile(
     r"(?P<kernel>[\w.:-]{1,200}) (?P<request>[\w.:-]{1,200}) (?P<pid>\d{1,10}) (?P<key>[0-9a-f]{32}|-)", re.ASCII
 )

@@ -153,9 +153,6 @@ async def runtime(
             jupyter_for=jupyter_for,
             model_of_owner=choice.of_new_session,
         )
-        if links is not None:
-            links.start(orchestrator.server.id)
-            stack.push_async_callback(links.stop)  # after the runs, whose calls they carry
         if starter is not None:
             await starter.start()
             stack.push_async_callback(starter.stop)
@@ -168,6 +165,8 @@ async def runtime(
             user_calls = UserCalls(
                 links, stores.sessions, recalls.service.occurrences, stores.attachments, notebook_links
             )
+            links.start(orchestrator.server.id)
+            stack.push_async_callback(links.stop)  # after the runs, whose calls they carry
         session_list = _build_session_list(settings, stores, orchestrator, recalls.service, backends)
         workspace.start()
         await orchestrator.start(
@@ -248,6 +247,7 @@ async def runtime(
             run_tools=run_tools,
             mcp_endpoint=mcp_endpoint,
             process=process,
+            runs_ours=workspace.runs_ours,
         )
         await stack.enter_async_context(_running(_sweep(stores.attachments), "navi-attachments-sweep"))
         yield services

@@ -364,6 +364,7 @@ class Services:
     run_tools: RunToolsRegistry
     mcp_endpoint: McpEndpoint
     process: ProcessMeasures
+    runs_ours: Callable[[str], bool]  # whether a kernel executes code of an agent's now, by its id
 
     @property
     def clock_offset(self) -> timedelta:

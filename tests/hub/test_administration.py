@@ -26,7 +26,7 @@ from jupyterhub.scopes import scope_definitions
 from navi_jupyter.cli.doctor import server as doctors_server
 from navi_jupyter.server.app import NaviExtension
 from tests.e2e.client import Follower, call, new_session, ok, prompt, until
-from tests.hub.test_replicas import InTurns
+from tests.support.balancer import InTurns
 from tests.support.hub import PASSWORD, Hub, Place
 from tests.support.needs import peer
 from tests.support.postgres import PrivatePostgres

@@ -238,7 +238,8 @@ def test_a_server_that_is_killed_ends_its_calls(bench: Bench) -> None:
     for process in psutil.process_iter(["cmdline", "username"]):
         line = " ".join(process.info["cmdline"] or ())
         if "jupyterhub.singleuser" in line and psutil.Process(process.pid).cwd() == str(server.home):
-            process.kill()
+            for each in (*process.children(recursive=True), process):  # its kernels would live on
+                each.kill()
     until(lambda: ok(service, "GET", f"sessions/{sid}/runs/{run}")["status"] == "completed", 40)
     (result,) = _results([one["event"] for one in log_of(service, sid) if one["run_id"] == run])
     assert "lost" in result, result

@@ -90,3 +90,23 @@ def test_a_prompt_starts_none_by_this_setting(started: Started) -> None:
     until(lambda: ok(service, "GET", f"sessions/{sid}/runs/{run}")["status"] == "completed", 60)
     time.sleep(0.5)
     assert not hub.user("dave").servers()
+
+
+def test_a_server_is_not_stopped_under_a_prompt_and_one_just_stopped_is_started(started: Started) -> None:
+    """Also a run that may not have it started uses it. Its link, which has just broken, is no server."""
+    hub, provider = started
+    provider.restart(Reply("done"))
+    service, sid, recall = _recall(hub, "erin", needs="kernel")
+    assert _ended(service, recall)["status"] == "succeeded"
+    code = "import time; time.sleep(9); print('slept')"  # longer than the service waits until it stops the server
+    provider.restart(Reply(calls=(Call("run_code", {"code": code}),)), Reply("done"))
+    run = ok(service, "POST", f"sessions/{sid}/commands", {"type": "prompt", "text": "go"})["run_id"]
+    until(lambda: ok(service, "GET", f"sessions/{sid}/runs/{run}")["status"] == "completed", 60)
+    results = [one["event"]["content"] for one in log_of(service, sid) if one["event"]["type"] == "TOOL_CALL_RESULT"]
+    assert "slept" in results[-1]
+    until(lambda: not hub.user("erin").servers(), 60)
+    provider.restart(Reply(calls=(Call("run_code", {"code": "print(6 * 7)"}),)), Reply("done"))
+    service, sid, recall = _recall(hub, "erin")
+    assert _ended(service, recall)["status"] == "succeeded"
+    results = [one["event"]["content"] for one in log_of(service, sid) if one["event"]["type"] == "TOOL_CALL_RESULT"]
+    assert "42" in results[-1]

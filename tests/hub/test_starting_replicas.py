@@ -92,9 +92,7 @@ def test_what_a_killed_process_was_starting_is_taken_over_and_its_places_are_fre
     killed = Replica(hub, url, slow, tmp_path / "killed.log")
     until(lambda: all(file.count("starting", name) for name in slow))
     survivor = Replica(hub, url, others, tmp_path / "survivor.log")
-    time.sleep(1)
     killed.end(kill=True)
-    assert survivor.ready() == set(), "all places are taken"
     until(lambda: survivor.ready() == set(others), 60)
 
     def states() -> dict[str, str]:

@@ -14,16 +14,20 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.clock import now
 from navi_jupyter.errors import HubRefused, ServerUnavailable
 from navi_jupyter.hub import server_changes, user_servers
 from navi_jupyter.hub.hub_api import HubApi
 from navi_jupyter.hub.server_changes import pause
 from navi_jupyter.hub.user_servers import UserServers
+from navi_jupyter.hub.wake.waker import ReportedServers, Waker
 from navi_jupyter.model.sessions import SYSTEM, USER, Origin, OriginKind
 from navi_jupyter.model.user_servers import FAILURES, ServerKey
 from navi_jupyter.server.process.measures import Spawns
 from navi_jupyter.settings import Settings
 from navi_jupyter.store.database import Database
+from navi_jupyter.store.hub.server_wakes import ServerWakeStore, WakeReport
+from navi_jupyter.store.hub.user_servers import UserServerStore
 from tests.support.database import open_store
 from tests.support.hub import Hub
 from tests.support.spawns import QUICK, FileLinks, SpawnFile
@@ -370,3 +374,81 @@ def test_attempts_in_vain_are_further_and_further_apart() -> None:
 
 def test_the_key_of_a_server_is_read_by_people() -> None:
     assert (str(ServerKey("ada")), str(ServerKey("ada", "gpu"))) == ("ada", "ada/gpu")
+
+
+# --- servers that keep their own Navi (``navi hub --wake-only``) ---
+
+
+@asynccontextmanager
+async def waking(hub: Hub, path: Path, settings: Settings) -> AsyncIterator[tuple[ServerWakeStore, SpawnFile]]:
+    """A process of the service that starts servers for their recalls."""
+    database = await open_store(path / "navi.db")
+    api = HubApi(hub.hub_api, hub.service_token)
+    wakes, before = ServerWakeStore(database, "one"), timedelta(seconds=settings.wake_before)
+    reported = ReportedServers(wakes, UserServerStore(database, "one"), api, before=before)
+    servers = UserServers(database, api, reported, settings=settings, spawns=Spawns())
+    waker = Waker(wakes, servers, reported, before=before, most_starting=settings.max_starting_servers)
+    await servers.start()
+    waker.start()
+    try:
+        yield wakes, SpawnFile(hub.spawns)
+    finally:
+        await waker.stop()
+        await servers.stop()
+        api.close()
+        await database.close()
+
+
+async def _until(condition: Any, patience: float = 30.0) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
+async def test_servers_run_for_their_recalls_as_long_as_they_are_at_work_unless_their_user_comes(
+    hub: Hub, tmp_path: Path
+) -> None:
+    gone, came = (ServerKey(hub.user(name).name) for name in ("woken", "woken-used"))
+    async with waking(hub, tmp_path, replace(FAST, wake_before=2.0)) as (wakes, file):
+        due = now() + timedelta(seconds=3)
+        for key in (gone, came):
+            await wakes.report(WakeReport(key=key, next_at=due), now=now())
+        await _until(lambda: file.is_up(gone.owner) and file.is_up(came.owner))
+        assert file.events(gone.owner)[0].at < due.timestamp(), "before it is due"
+        at_work = timedelta(seconds=60)
+        await wakes.report(WakeReport(key=gone, next_at=None, busy_for=at_work), now=now())
+        await wakes.report(WakeReport(key=came, next_at=None, in_use=True), now=now())
+        await asyncio.sleep(4.0)  # longer than a server may be idle
+        assert file.is_up(gone.owner), "it is at work"
+        assert (await wakes.of((gone,)))[gone].took > timedelta(0)
+        await wakes.report(WakeReport(key=gone, next_at=None), now=now())
+        await _until(lambda: not file.is_up(gone.owner))
+        assert file.is_up(came.owner), "it is its user's"
+        assert [file.count("starting", key.owner) for key in (gone, came)] == [1, 1]
+
+
+async def test_a_server_that_does_not_come_up_for_its_recall_is_tried_again_later(hub: Hub, tmp_path: Path) -> None:
+    fails, silent, unknown = (
+        ServerKey(hub.user("fails-woken").name),
+        ServerKey(hub.user("silent").name),
+        ServerKey("no-such-user"),
+    )
+    async with waking(hub, tmp_path, replace(FAST, server_start_timeout=3.0)) as (wakes, file):
+        began = now()
+        for key in (fails, silent, unknown):
+            await wakes.report(WakeReport(key=key, next_at=began), now=began)
+
+        async def tried() -> bool:
+            return all(wake.attempts for wake in (await wakes.of((fails, silent, unknown))).values())
+
+        deadline = time.monotonic() + 30
+        while not await tried():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+        found = await wakes.of((fails, silent, unknown))
+        pauses = {key: (wake.not_before - began).total_seconds() for key, wake in found.items()}
+        assert 15 <= pauses[fails] < 60
+        assert 15 <= pauses[silent] < 60
+        assert pauses[unknown] >= 600, "the Hub refuses it"
+        await _until(lambda: not file.is_up(silent.owner))

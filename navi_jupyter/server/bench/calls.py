@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import InvalidRequest, KernelUnavailable, LeaseLost, NaviError
+from ...errors import InvalidRequest, KernelUnavailable, LeaseLost, LimitReached, NaviError
 from ...log_setup import get_logger
 from .channel import Channel, Frame
 
@@ -57,14 +57,15 @@ class Calls:
     async def call(self, method: str, params: Mapping[str, Any], on_event: OnEvent = lambda _: None) -> Any:
         """Have the other side do it, and wait. Cancelled, it is cancelled there, and its end awaited for a moment.
 
-        Raises the NaviError that it raised there; KernelUnavailable when the channel ends before the call does.
+        Raises the NaviError that it raised there; KernelUnavailable when the channel ends before the call does;
+        LimitReached for parameters that are too large.
         """
         if self.channel.ended:
             raise KernelUnavailable(LOST)
         call_id = next(self._ids)
         pending = self._pending[call_id] = _Pending(asyncio.get_running_loop().create_future(), on_event)
-        self.channel.send({"type": "call", "id": call_id, "method": method, "params": params})
         try:
+            self.channel.send({"type": "call", "id": call_id, "method": method, "params": params})
             return await asyncio.shield(pending.ended)
         except asyncio.CancelledError:
             self.channel.send({"type": "cancel", "id": call_id})
@@ -100,8 +101,11 @@ class Calls:
 
     def _begin(self, call_id: int, frame: Frame) -> None:
         method, params = frame.get("method"), frame.get("params")
-        if not isinstance(method, str) or not isinstance(params, dict) or len(self._serving) >= MOST_CALLS:
-            self._send_error(call_id, InvalidRequest("A call has a method and parameters."))
+        if not isinstance(method, str) or not isinstance(params, dict) or call_id in self._serving:
+            self._send_error(call_id, InvalidRequest("A call has a new id, a method and parameters."))
+            return
+        if len(self._serving) >= MOST_CALLS:
+            self._send_error(call_id, LimitReached(f"There are {MOST_CALLS} calls at once already."))
             return
         task = asyncio.create_task(self._serve(call_id, method, params), name=f"navi-bench {method}")
         self._serving[call_id] = task
@@ -109,7 +113,10 @@ class Calls:
 
     async def _serve(self, call_id: int, method: str, params: Mapping[str, Any]) -> None:
         def emit(event: Any) -> None:
-            self.channel.send({"type": "event", "id": call_id, "event": event})
+            try:
+                self.channel.send({"type": "event", "id": call_id, "event": event})
+            except Exception:  # it is left out; the call goes on
+                log.exception("bench_event_not_sent", channel=self.name, method=method)
 
         try:
             result = await self.serve(method, params, emit)

@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ...errors import LimitReached
 from ...log_setup import get_logger
+from ..transfers.unfinished import LARGEST_MESSAGE
 
 log = get_logger("bench")
 
@@ -24,6 +26,7 @@ SILENT = 15.0  # seconds without a message after which a socket counts as broken
 GRACE = 7.0  # seconds without a socket after which the channel ends; a server's own lease is trusted for as long
 CONFIRM_AFTER = 32  # frames that are received until they are confirmed without waiting for the period
 MOST_KEPT = 256 * 2**20  # characters that wait to be confirmed; more of them end the channel
+LARGEST_FRAME = LARGEST_MESSAGE - 1024  # bytes; the rest is for what a message has around it
 
 Frame = Mapping[str, Any]
 
@@ -60,11 +63,14 @@ class Channel:
         return self._socket is not None
 
     def send(self, frame: Frame) -> None:
-        """Have the other side get it; nothing once the channel has ended."""
+        """Have the other side get it; nothing once the channel has ended.
+
+        Raises LimitReached for more than :data:`LARGEST_FRAME`, and what ``json.dumps`` raises. It is not sent then.
+        """
         if self.ended:
             return
+        text = _encoded(frame)  # before it has a number: the other side takes no gap, over no socket ever
         self._sent += 1
-        text = json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
         self._kept.append((self._sent, text))
         self._size += len(text)
         if self._size > MOST_KEPT:
@@ -103,6 +109,8 @@ class Channel:
         found = json.loads(message)
         if not isinstance(found, dict) or not isinstance(found.get("received"), int):
             raise ValueError("a message is an object that says what was received")  # noqa: TRY004 - one kind for all
+        if found["received"] > self._sent:
+            raise ValueError("it has received what was not sent")
         self._confirm(found["received"])
         number, frame = found.get("n"), found.get("frame")
         if frame is None:
@@ -155,3 +163,18 @@ class Channel:
     @staticmethod
     def _in(seconds: float, then: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, then)
+
+
+def _encoded(frame: Frame) -> str:
+    """As JSON that a WebSocket takes. What it does not take would be refused again over each next socket."""
+    text = json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # half a surrogate pair, as notebooks and the names of files have: UTF-8 has none
+        text = json.dumps(frame, separators=(",", ":"))
+        size = len(text)
+    if size > LARGEST_FRAME:
+        raise LimitReached(
+            f"This is larger than {LARGEST_FRAME} bytes, the most that the link to a server takes at once."
+        )
+    return text

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...clock import boot_time
-from ...errors import InvalidRequest, KernelUnavailable, NaviError
+from ...errors import InvalidRequest, KernelUnavailable, LimitReached, NaviError
 from ...events import Custom
 from ...log_setup import get_logger
 from ...ports.agent import tool_context
 from ...ports.jupyter_access import ServerStarter
 from ...ports.tracing import caller_server
 from ...ports.transactions import Server
-from ..kernel_caller import KernelCaller
+from ..kernel_caller import LONGEST_SERVER, KernelCaller
 from ..kernel_scope import KernelProof
 from .calls import Calls
 from .channel import Channel, ChannelSocket
@@ -33,6 +33,7 @@ from .port_codec import Callback
 log = get_logger("bench")
 
 COMES_BACK = 30.0  # seconds in which a server whose link was lost may open another one
+MOST_LINKS = 20  # servers of one user
 LOOK_FOR_OTHERS = 3.0  # seconds between looks at which processes there are
 SCOPE_WITHIN = 6.0  # seconds; the server itself waits three for the beginning of a cell
 
@@ -86,7 +87,9 @@ class ServerLinks:
             raise InvalidRequest("The first message says which server it is.", field="hello")
         if not isinstance(has, dict) or not isinstance(attached, list):
             raise InvalidRequest("The first message says which links the server has.", field="hello")
-        key = (owner, server[:200])
+        key = (owner, server[:LONGEST_SERVER])
+        if key not in self._links and len(self.keys_of(owner)) >= MOST_LINKS:
+            raise LimitReached(f"There are links to {MOST_LINKS} servers of this user already.")
         link, received = self._links.get(key), has.get(self.process_id)
         welcome: dict[str, Any] = {"process": self.process_id, "processes": list(self._known)}
         same = link is not None and link.bench_id == bench_id and isinstance(received, int)
@@ -97,7 +100,7 @@ class ServerLinks:
             if link is not None:
                 link.calls.channel.end("the server was started again")
             link = self._links[key] = self._new_link(key, bench_id)
-            log.info("bench_linked", owner=owner, server=server)
+            log.info("bench_linked", owner=owner, server=key[1])
         channel = link.calls.channel
         socket.emit(json.dumps({"welcome": welcome | {"resumes": same, "received": channel.received}}))
         channel.attach(socket, received if same and isinstance(received, int) else 0)
@@ -143,6 +146,11 @@ class ServerLinks:
     async def wait(self, owner: str, server: str = "") -> None:
         """Return once there is a link. To be cancelled."""
         while not self.linked(owner, server):
+            await self._changed.wait()
+
+    async def settled(self, owner: str, server: str = "") -> None:
+        """Return once there is no link, or one that has its socket: one that broke has come back, or has ended."""
+        while (link := self._links.get((owner, server))) is not None and not link.calls.channel.attached:
             await self._changed.wait()
 
     async def call(
@@ -227,9 +235,19 @@ async def ask_scope(links: ServerLinks, owner: str, caller: KernelCaller) -> Ker
 class LinkedServer:
     """The server of one user, as a part of the service calls it."""
 
-    def __init__(self, links: ServerLinks, owner: str, server: str = "", starter: ServerStarter | None = None) -> None:
-        """``server``: its name; empty: the usual one. ``starter`` None: what needs it fails while it is off."""
+    def __init__(
+        self,
+        links: ServerLinks,
+        owner: str,
+        server: str = "",
+        starter: ServerStarter | None = None,
+        *,
+        may_start: bool = False,
+    ) -> None:
+        """``server``: its name; empty: the usual one. ``starter``: keeps it from being stopped while it is used; starts
+        it, too, where it ``may_start``, else what needs it fails while it is off."""
         self._links, self._owner, self._server, self._starter = links, owner, server, starter
+        self._may_start = may_start
 
     @property
     def linked(self) -> bool:
@@ -244,7 +262,7 @@ class LinkedServer:
         callbacks: Mapping[str, Callback],
         start: bool,
     ) -> Any:
-        """``start``: have the server started where it is off. Raises KernelUnavailable, ServerUnavailable."""
+        """``start``: start the server where it is off and may be. Raises KernelUnavailable, ServerUnavailable."""
         async with self._started() if start else nullcontext():
             return await self._links.call(
                 self._owner, method, params, on_event, callbacks=callbacks, server=self._server
@@ -262,6 +280,11 @@ class LinkedServer:
             yield
             return
         async with self._starter.using(self._owner, self._server):
+            if not self._may_start:
+                yield
+                return
+            # A server that has just been stopped has a link that is broken, and ends in a moment.
+            await self._links.settled(self._owner, self._server)
             waited: list[str] = []
             await self._starter.ready(self._owner, self._server, waiting=lambda status: waited.append(_emitted(status)))
             if waited:

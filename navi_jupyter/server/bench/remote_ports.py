@@ -161,7 +161,7 @@ class ServiceWorkspace:
         if needs == "none":
             return NO_JUPYTER
         may_start = self._starter is not None and self._starter.may_start(origin)
-        server = LinkedServer(self._links, session.owner, session.server, self._starter if may_start else None)
+        server = LinkedServer(self._links, session.owner, session.server, self._starter, may_start=may_start)
         if needs == "kernel":
             return replace(self._access(server), prepare=server.start)
         return self._access(server) if may_start or server.linked else self._lent

@@ -15,12 +15,9 @@ import random
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
-from jupyter_core.utils import ensure_async
 
 from ... import __version__
 from ...clock import boot_time, now
@@ -39,6 +36,7 @@ from ...ports.stop import StopSignal
 from ...settings import Settings
 from ..builders import Workspace
 from ..hub_proxy.service import HubService
+from ..hub_proxy.user_activity import is_used_by_user
 from ..kernel_caller import KernelCaller
 from ..kernel_scope import KernelScope
 from .call_events import PROGRESS
@@ -57,7 +55,6 @@ log = get_logger("bench")
 
 AGAIN_FIRST, AGAIN_MOST = 0.1, 10.0  # seconds until the next attempt to connect; doubled at each that fails
 WELCOME_WITHIN = 10.0  # seconds
-STARTING = timedelta(seconds=5)  # after the start, in which requests are the Hub's
 SPREAD = 8  # attempts in a row that reach a process which has a link, until it is tried less often
 
 
@@ -234,6 +231,10 @@ class Bench:
 
     def _attach(self, process: str, connection: WebSocketClientConnection, welcome: Mapping[str, Any]) -> None:
         calls = self._links.get(process)
+        if calls is None and welcome.get("resumes"):
+            # The link has ended here since the hello. A new one has other numbers than that which the service has.
+            connection.close()
+            raise NotReady("The link ended while it was resumed.")
         if calls is None or not welcome.get("resumes"):
             if calls is not None:
                 calls.channel.end("the service has begun anew")
@@ -337,16 +338,9 @@ class Bench:
         return stop
 
     async def _in_use(self) -> bool:
-        """Whether the user works with this server: a page is connected to it, a cell runs that is not the service's, or
-        a request came since the start that was none of the service's."""
-        settings, runs_ours = self._jupyter.settings, self.workspace.runs_ours
-        kernels = await ensure_async(self._jupyter.kernel_manager.list_kernels())
-        requests = (settings.get("api_last_activity"), settings.get("terminal_last_activity"))
-        return (
-            self._has_sockets()
-            or any(one.get("connections") for one in kernels)
-            or any(one.get("execution_state") == "busy" and not runs_ours(one["id"]) for one in kernels)
-            or any(at is not None and at > self._started + STARTING for at in requests)
+        """Whether the user works with this server."""
+        return await is_used_by_user(
+            self._jupyter, has_sockets=self._has_sockets(), runs_ours=self.workspace.runs_ours, since=self._started
         )
 
     async def _scope(self, params: Mapping[str, Any]) -> dict[str, bool]:

@@ -6,21 +6,24 @@ Its first message is ``{"hello": {"bench", "server", "version", "received", "att
 
 from __future__ import annotations
 
+import asyncio
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from jupyter_server._tz import utcnow
 from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado.websocket import WebSocketClosedError
 
-from ...errors import Forbidden, NaviError, NotFound
+from ...errors import Forbidden, LimitReached, NaviError, NotFound
 from ..http import check_query
 from ..transfers.unfinished import LARGEST_MESSAGE
 from ..websocket import BAD_FRAME, SocketHandler
 
 if TYPE_CHECKING:
     from .channel import Channel
+
+HELLO_WITHIN = 10.0  # seconds
+AROUND = 1024  # bytes that a message takes besides its text while it is not sent: a task, futures
 
 
 class BenchHandler(SocketHandler):
@@ -49,6 +52,11 @@ class BenchHandler(SocketHandler):
     async def open(self) -> None:
         """Wait for the first message. Not among the lifecycle's sockets: runs that are stopped still need it."""
         self._connect()
+        asyncio.get_running_loop().call_later(HELLO_WITHIN, self._end_silent)
+
+    def _end_silent(self) -> None:
+        if self._channel is None:
+            self.close(BAD_FRAME, "no hello came")
 
     async def on_message(self, message: str | bytes) -> None:
         """One message of the server's."""
@@ -73,10 +81,27 @@ class BenchHandler(SocketHandler):
         self._channel = links.open(hello, self, owner=self.owner)
 
     def emit(self, text: str) -> None:
-        """A message for the server. Not awaited: the channel keeps what is not confirmed."""
-        with suppress(WebSocketClosedError):
+        """A message for the server. Not awaited: the channel keeps what is not confirmed. A server that does not read,
+        whatever it confirms, has its link ended."""
+        owner, size, unfinished = self.owner, len(text) + AROUND, self.lifecycle.unfinished
+        try:
+            unfinished.take(owner, size)
+        except LimitReached:
+            if self._channel is not None:
+                # Not at once: the channel may be in the middle of something.
+                asyncio.get_running_loop().call_soon(self._channel.end, "the server does not read what it is sent")
+            return
+        try:
             written = self.write_message(text)
-            written.add_done_callback(lambda future: future.cancelled() or future.exception())
+        except WebSocketClosedError:
+            unfinished.give_back(owner, size)
+            return
+
+        def left(future: asyncio.Future[None]) -> None:
+            unfinished.give_back(owner, size)
+            _ = future.cancelled() or future.exception()
+
+        written.add_done_callback(left)
 
     def hang_up(self, reason: str) -> None:
         """It is used no more."""

@@ -21,8 +21,8 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
 from ...errors import Forbidden, InvalidRequest, KernelTokenScope, NotFound, NotReady
-from ..handler import SERVER_HEADER, ApiHandler, NaviHandler
-from ..kernel_caller import HEADER
+from ..handler import ApiHandler, NaviHandler
+from ..kernel_caller import HEADER, SERVER_HEADER
 from ..transfers.event_stream import KEEP_ALIVE
 from ..transfers.unfinished import LARGEST_MESSAGE
 from ..websocket import PING, LoanHandler, NotebooksHandler, SocketHandler
@@ -173,10 +173,12 @@ class ForwardedRequests(ApiHandler, _Forwarding):
 
 
 class ForwardedSockets(_Forwarding, SocketHandler):
-    """The WebSockets: of a session, of a page's notebooks, of a cell that lends its kernel."""
+    """The WebSockets of sessions."""
 
-    ping_interval = PING  # seconds; Jupyter's mixin has the same name in milliseconds, which turns pings off
-    ping_timeout = 0  # a kernel that computes sends no pong
+    # Seconds; Jupyter's mixin has the same names in milliseconds, which turns pings off. The service's own pings are
+    # answered here, so only these find a page that is gone without a word.
+    ping_interval = PING
+    ping_timeout = PING
 
     _other: WebSocketClientConnection | None = None
     _passing: asyncio.Task[None] | None = None

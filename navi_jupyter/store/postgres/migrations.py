@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import StoreTooNew
 from ...installation import upgrade_command
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 AHEAD = 1  # versions that the tables may be ahead of this program
 _TEXT = re.compile(r"^    \w+ TEXT\b", re.MULTILINE)  # a column's
 MIGRATING, WRITING = 1, 2  # advisory locks, among those of a schema

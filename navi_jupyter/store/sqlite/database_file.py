@@ -20,7 +20,7 @@ from .locking import check_locking
 
 log = get_logger("store")
 
-SCHEMA_VERSION = 23
+SCHEMA_VERSION = 24
 CHECKED_BYTES = 64 * 2**20  # up to this size every page is checked at start; beyond, only what opening reads
 BUSY_SECONDS = 10.0
 REWRITTEN_BYTES = 16 * 2**20  # up to this size a database that cannot give pages back is written anew at a start

@@ -77,6 +77,7 @@ TABLES = (
     # What webhooks of the servers of the source were still to be sent.
     Table("ended", numbered=True),
     Table("user_servers"),
+    Table("user_server_wakes"),
 )
 """Not ``servers`` and ``user_server_uses``: the servers of the source have ended."""
 BY_NAME = {table.name: table for table in TABLES}
