@@ -260,7 +260,7 @@ def tools(
             return await tool.call(arguments)
 
         try:
-            yield call, RunEdits(lambda _: JupyterAccess(notebooks=notebooks), edits), works.id
+            yield call, RunEdits(lambda *_: JupyterAccess(notebooks=notebooks), edits), works.id
         finally:
             await store.close()
 

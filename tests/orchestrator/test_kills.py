@@ -148,6 +148,7 @@ def test_of_three_servers_that_are_killed_again_and_again_nothing_is_lost_or_dou
         for command_id, sid in servers.prompted.items():
             if command_id not in servers.accepted:
                 last.ask(do="prompt", sid=sid, text="drip 1", command_id=command_id)
+                last.until(lambda m, command_id=command_id: m.get("accepted") == command_id)  # type: ignore[misc]
         for recall_id in recalls:
             last.ask(do="pause", recall_id=recall_id)
             last.until(lambda m, recall_id=recall_id: m.get("paused") == recall_id)  # type: ignore[misc]
