@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
@@ -34,6 +34,49 @@ BUSY_EVERY = 1.0  # seconds between two turns while something is wanted or start
 REST_EVERY = 10.0  # seconds between two looks for what other replicas have left, and for what is to be stopped
 TIDY_EVERY = 60.0  # seconds
 SERVER_STARTING = "server_starting"
+
+
+class Turns:
+    """Work that a process of the service does again and again: after a pause, or when something has happened.
+
+    A turn that fails is followed by the next one; of what lasts, the log has one line.
+    """
+
+    def __init__(self, name: str, turn: Callable[[], Awaitable[None]], pause: Callable[[], float]) -> None:
+        """``pause``: seconds until the next turn, asked after each."""
+        self._name, self._turn, self._pause = name, turn, pause
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.obstacle = ""  # why the last turn failed
+
+    def start(self) -> None:
+        """Begin, with the first turn at once."""
+        self._task = asyncio.create_task(self._run(), name=f"navi-{self._name}")
+
+    async def stop(self) -> None:
+        """End, also in the middle of a turn."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Something has happened."""
+        self._woken.set()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._turn()
+                self.obstacle = ""
+            except NaviError as error:
+                if error.message != self.obstacle:
+                    log.error("servers_not_looked_at", what=self._name, error=error.message)
+                self.obstacle = error.message
+            except Exception:
+                log.exception("servers_turn_failed", what=self._name)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), self._pause())
+            self._woken.clear()
 
 
 class _Want:
@@ -66,10 +109,8 @@ class UserServers:
         self._being_stopped: set[ServerKey] = set()  # when their use began
         self._starting: dict[ServerKey, asyncio.Task[None]] = {}
         self._stopping: dict[ServerKey, asyncio.Task[None]] = {}
-        self._wake = asyncio.Event()
+        self._turns = Turns("user-servers", self._take_turn, self._pause)
         self._stand_back_until = self._renew_at = self._rest_at = self._tidy_at = 0.0  # by ``time.monotonic``
-        self._obstacle = ""  # why the last turn failed
-        self._task: asyncio.Task[None] | None = None
 
     def may_start(self, origin: Origin) -> bool:
         """Whether a run of this origin may have its user's server started, by the setting ``start_servers``."""
@@ -78,11 +119,12 @@ class UserServers:
 
     async def start(self) -> None:
         """Begin to take turns. Returns at once."""
-        self._task = asyncio.create_task(self._take_turns(), name="navi-user-servers")
+        self._turns.start()
 
     async def stop(self) -> None:
         """End; what is starting goes on at the Hub, and another replica, or the next start, takes it over."""
-        tasks = [task for task in (self._task, *self._starting.values(), *self._stopping.values()) if task is not None]
+        await self._turns.stop()
+        tasks = [*self._starting.values(), *self._stopping.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -104,7 +146,7 @@ class UserServers:
                 self._being_stopped.add(key)
             else:
                 self._being_stopped.discard(key)
-            self._wake.set()
+            self._turns.wake()
             yield
         finally:
             self._uses[key] -= 1
@@ -138,7 +180,7 @@ class UserServers:
             want = self._wants[key] = _Want()
         want.callers += 1
         self._note_pending()
-        self._wake.set()
+        self._turns.wake()
         linked = asyncio.ensure_future(self._linked(key))
         try:
             done, _ = await asyncio.wait(
@@ -186,24 +228,9 @@ class UserServers:
 
     # --- turns -------------------------------------------------------------------------------------------------------
 
-    async def _take_turns(self) -> None:
-        while True:
-            try:
-                await self._take_turn()
-                self._obstacle = ""
-            except NaviError as error:
-                if error.message != self._obstacle:  # one line in the log for as long as it lasts
-                    log.error("servers_not_looked_at", error=error.message)
-                self._obstacle = error.message
-            except Exception:
-                log.exception("servers_turn_failed")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._pause())
-            self._wake.clear()
-
     def _pause(self) -> float:
         at = time.monotonic()
-        if self._wants or self._starting or self._obstacle:
+        if self._wants or self._starting or self._turns.obstacle:
             return BUSY_EVERY
         return max(0.1, min(self._rest_at, self._renew_at if self._uses else self._rest_at) - at)
 
@@ -270,7 +297,7 @@ class UserServers:
             # Its claim ends, and it is taken up again.
             log.error("server_not_dealt_with", server=str(key), error=str(error))
         self._note_pending()
-        self._wake.set()
+        self._turns.wake()
 
     def _stand_back(self, seconds: float) -> None:
         """The Hub wants no other request to start a server for a while."""

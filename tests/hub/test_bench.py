@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+from navi_jupyter.clock import boot_time
+from navi_jupyter.server.bench.channel import GRACE
 from tests.e2e.client import Follower, Wire, call, log_of, new_session, ok, prompt, until
 from tests.support.balancer import InTurns
 from tests.support.hub import Hub, Place, ScriptedHub
@@ -36,6 +38,10 @@ def _answered(server: Place, sid: str, text: str = "go", within: float = 60.0) -
 
 def _results(events: list[dict[str, object]]) -> list[str]:
     return [str(one["content"]) for one in events if one["type"] == "TOOL_CALL_RESULT"]
+
+
+def _outputs(server: Place, sid: str) -> list[object]:
+    return [one["event"] for one in log_of(server, sid) if one["event"]["type"] == "ACTIVITY_DELTA"]
 
 
 def _session(server: Place, **fields: object) -> str:
@@ -109,6 +115,39 @@ def test_a_link_that_breaks_goes_on_with_what_it_had(bench: Bench) -> None:
     lines = [line for line in result.splitlines() if line.startswith("line")]
     assert lines == [f"line {number}" for number in range(40)]
     kernel.close()
+
+
+def test_code_goes_on_while_a_link_is_away_for_almost_as_long_as_it_may(bench: Bench) -> None:
+    """The kernel sees until when its server may act: as long as the link may come back, whenever it was used last."""
+    hub, server, provider, way = bench
+    service = hub.user("alice").at_service()
+    silent = Wire(service, "bench", timeout=30)
+    kernel = NotebookKernel(server, "away.ipynb")
+    sid = _session(server, kernel_id=kernel.id)
+    code = "import time\nprint('begun', flush=True)\ntime.sleep(17)\nprint('went on')"
+    provider.restart(Reply(calls=(Call("run_code", {"code": code}),)), Reply("done"))
+    run = prompt(service, sid, "go")["run_id"]
+    until(lambda: any("begun" in json.dumps(one) for one in _outputs(service, sid)))
+    (lease,) = (server.home / "runtime").glob("navi-*.lease")
+    left = []
+    for _ in range(60):
+        left.append(float(lease.read_text().split()[0]) - boot_time())
+        time.sleep(0.1)
+    assert min(left) >= GRACE, "also where nothing is sent"
+    way.cut(refusing=5.0)
+    until(lambda: ok(service, "GET", f"sessions/{sid}/runs/{run}")["status"] == "completed", 60)
+    assert "went on" in _results([one["event"] for one in log_of(service, sid) if one["run_id"] == run])[0]
+    with pytest.raises(ConnectionError, match="no hello"):
+        silent.read()
+    kernel.close()
+
+
+def test_a_name_of_a_server_that_is_none_is_not_kept(bench: Bench) -> None:
+    hub, _, _, _ = bench
+    service = hub.user("alice").at_service()
+    for given in ("%00", "a%0Ab", "x" * 300):
+        made = call(service, "POST", "sessions", {"title": "named"}, headers={"Navi-Server": given})
+        assert (made.status, made.json["server"]) == (201, "")
 
 
 def test_the_service_that_dies_leaves_no_cell_running(bench: Bench) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.errors import LimitReached
+from navi_jupyter.errors import KernelUnavailable, LimitReached
 from navi_jupyter.server.bench.calls import Calls
 from navi_jupyter.server.bench.channel import LARGEST_FRAME, Channel
 from navi_jupyter.server.transfers.unfinished import LARGEST_MESSAGE
@@ -24,14 +24,16 @@ class Pipe:
 
     def emit(self, text: str) -> None:
         assert len(text.encode()) <= LARGEST_MESSAGE
-        asyncio.get_running_loop().call_soon(self._pass, text)
+        if self.to is not None:  # what was sent arrives, also where it is closed then
+            asyncio.get_running_loop().call_soon(self._pass, self.to, text)
 
-    def _pass(self, text: str) -> None:
-        if self.to is not None and self.to.channel is not None:
+    @staticmethod
+    def _pass(to: Pipe, text: str) -> None:
+        if to.channel is not None:
             try:
-                self.to.channel.take(self.to, text)
+                to.channel.take(to, text)
             except ValueError as error:
-                self.to.refused = error
+                to.refused = error
 
     def hang_up(self, reason: str) -> None:
         self.to = None
@@ -96,3 +98,14 @@ async def test_what_was_not_sent_cannot_be_confirmed() -> None:
     with pytest.raises(ValueError, match="not sent"):
         channel.take(socket, '{"received": 2}')
     channel.end()
+
+
+async def test_an_end_in_good_order_is_one_for_the_other_side_too() -> None:
+    """A server that stops is not taken for one whose link may come back."""
+    caller, server, _ = await _pair()
+    waiting = asyncio.create_task(caller.call("echo", {"value": 1}))
+    server.channel.end("the server is stopping")
+    async with asyncio.timeout(2):
+        with pytest.raises(KernelUnavailable):
+            await waiting
+    assert caller.channel.ended

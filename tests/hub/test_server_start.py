@@ -110,3 +110,14 @@ def test_a_server_is_not_stopped_under_a_prompt_and_one_just_stopped_is_started(
     assert _ended(service, recall)["status"] == "succeeded"
     results = [one["event"]["content"] for one in log_of(service, sid) if one["event"]["type"] == "TOOL_CALL_RESULT"]
     assert "42" in results[-1]
+
+
+def test_a_server_that_its_user_has_come_to_is_not_stopped(started: Started) -> None:
+    hub, provider = started
+    provider.restart(Reply("without any tool"))
+    service, _, recall = _recall(hub, "erin", needs="kernel")
+    assert _ended(service, recall)["status"] == "succeeded"
+    place = hub.user("erin").start_server()  # it runs: its address
+    until(lambda: bool(new_session(place)) and "server_left_to_its_user server=erin" in hub.log_tail(2000), 40, every=1)
+    time.sleep(4)
+    assert hub.user("erin").servers()

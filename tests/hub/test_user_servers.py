@@ -264,7 +264,7 @@ async def test_when_the_time_is_over_it_is_told_why_as_far_as_it_is_known(hub: H
         assert one.file.count("starting", names[0]) == 1, "a start that goes on is waited for by the next one"
         await one.until(lambda: not one.spawns.pending)
         assert one.spawns.results["timed_out"] == 1
-        assert not one.file.events(names[1]), "nobody waits for it any more"
+        assert not one.file.events(names[1]), "no run waits for it any more"
     hub.user(names[0]).stop_server()
 
 

@@ -12,14 +12,14 @@ import pytest
 
 from navi_jupyter.agent.profiles.definitions import PROFILES
 from navi_jupyter.clock import now
-from navi_jupyter.errors import InvalidRequest, LeaseLost
+from navi_jupyter.errors import InvalidRequest, LeaseLost, LimitReached
 from navi_jupyter.model.sessions import USER, Session
 from navi_jupyter.ports.agent import ToolContext
 from navi_jupyter.ports.jupyter_access import JupyterAccess
 from navi_jupyter.ports.stop import StopSignal
 from navi_jupyter.server.bench import server_tools
 from navi_jupyter.server.bench.calls import Calls, EpochFence
-from navi_jupyter.server.bench.links import ServerLinks
+from navi_jupyter.server.bench.links import MOST_LINKS, ServerLinks
 from navi_jupyter.server.bench.server_tools import ServerTools
 
 
@@ -223,3 +223,21 @@ async def test_a_server_of_an_earlier_version_has_none() -> None:
     async with linked_server() as (server, source):
         server.digest = None
         assert await source.tools(context_of("alice")) == ()
+
+
+async def test_a_user_has_so_many_links_at_most() -> None:
+    async def processes() -> list[Any]:
+        return []
+
+    links = ServerLinks(processes)
+    links.process_id = "p"
+    hello = {"bench": "b", "received": {}, "attached": []}
+    for number in range(MOST_LINKS):
+        links.open({**hello, "server": f"s{number}"}, Pipe(), owner="alice")
+    with pytest.raises(LimitReached):
+        links.open({**hello, "server": "one more"}, Pipe(), owner="alice")
+    links.open({**hello, "server": "s0"}, Pipe(), owner="alice")  # it has one
+    links.open({**hello, "server": "s0"}, Pipe(), owner="bob")
+    assert [links.keys_of(name) for name in ("bob", "carol")] == [[("bob", "s0")], []]
+    await links.stop()
+    assert not links.linked("alice", "s0")

@@ -223,7 +223,7 @@ async def test_one_that_runs_is_asked_for_again_only_after_a_while(tmp_path: Pat
         await one.store.change(ADA, lambda each, _: each.queued(one.at, 1), now=one.at)
         one.at += LEASE + 2 * SECOND
         await one.store.tidy(now=one.at, forgotten=FAILURES_WITHIN)
-        assert await one.state(ADA) is UserServerState.OURS, "nobody waits for it, and it is the service's still"
+        assert await one.state(ADA) is UserServerState.OURS, "no run waits for it, and the service has it still"
 
 
 async def test_a_refusal_and_three_failures_hold_for_a_while(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 from itertools import cycle
 from threading import Thread
@@ -18,6 +19,7 @@ class InTurns:
         self.taken: list[int] = []
         """The port of each connection."""
         self._open: list[socket.socket] = []
+        self._refuses_until = 0.0
         self._ports = cycle(ports)
         self._count = len(ports)
         self._server = socket.create_server(("127.0.0.1", self.port))
@@ -29,6 +31,9 @@ class InTurns:
                 Thread(target=self._serve, args=(self._server.accept()[0],), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        if time.monotonic() < self._refuses_until:
+            client.close()
+            return
         for _ in range(self._count):
             port = next(self._ports)
             with suppress(OSError):
@@ -46,8 +51,9 @@ class InTurns:
         client.close()
         replica.close()
 
-    def cut(self) -> None:
-        """Break all connections."""
+    def cut(self, *, refusing: float = 0.0) -> None:
+        """Break all connections, and close new ones at once for so many seconds."""
+        self._refuses_until = time.monotonic() + refusing
         for one in self._open:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

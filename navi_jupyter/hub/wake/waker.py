@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from ...clock import now
-from ...errors import HubRefused, NaviError, ServerUnavailable
+from ...errors import HubRefused, ServerUnavailable
 from ...log_setup import get_logger
 from ...model.user_servers import NEVER, ServerKey, UserServer, UserServerState
 from ...store.hub.server_wakes import ServerWake, ServerWakeStore
 from ...store.hub.user_servers import UserServerStore
 from ..hub_api import HubApi
 from ..server_changes import ACTIVE
-from ..user_servers import UserServers
+from ..user_servers import Turns, UserServers
 
 log = get_logger("hub")
 
@@ -131,41 +131,28 @@ class Waker:
         self._most_claimed = 2 * most_starting  # that are not up yet: the next ones wait for a place then
         self._up: set[ServerKey] = set()
         self._tasks: dict[ServerKey, asyncio.Task[None]] = {}
-        self._signal = asyncio.Event()
+        self._turns = Turns("wakes", self._take_turn, self._pause)
         self._renew_at = self._tidy_at = 0.0  # by ``time.monotonic``
-        self._obstacle = ""  # why the last turn failed
-        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to take turns."""
-        self._task = asyncio.create_task(self._take_turns(), name="navi-wakes")
+        self._turns.start()
 
     async def stop(self) -> None:
         """End; another replica, or the next start, goes on with what is claimed here, once the claims are over."""
-        tasks = [task for task in (self._task, *self._tasks.values()) if task is not None]
+        await self._turns.stop()
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def look(self) -> None:
         """Look for what is due now: a server has reported."""
-        self._signal.set()
+        self._turns.wake()
 
-    async def _take_turns(self) -> None:
-        while True:
-            try:
-                await self._take_turn()
-                self._obstacle = ""
-            except NaviError as error:
-                if error.message != self._obstacle:  # one line in the log for as long as it lasts
-                    log.error("wakes_not_looked_at", error=error.message)
-                self._obstacle = error.message
-            except Exception:
-                log.exception("wakes_turn_failed")
-            with suppress(TimeoutError):
-                every = min(DUE_EVERY, max(1.0, self._before.total_seconds() / 4))
-                await asyncio.wait_for(self._signal.wait(), min(every, RENEW_EVERY) if self._tasks else every)
-            self._signal.clear()
+    def _pause(self) -> float:
+        every = min(DUE_EVERY, max(1.0, self._before.total_seconds() / 4))
+        return min(every, RENEW_EVERY) if self._tasks else every
 
     async def _take_turn(self) -> None:
         at = time.monotonic()
@@ -193,7 +180,7 @@ class Waker:
         if not task.cancelled() and (error := task.exception()) is not None:
             # Its claim ends, and it is taken up again.
             log.error("server_not_woken", server=str(key), error=str(error))
-        self._signal.set()
+        self._turns.wake()
 
     async def _wake(self, wake: ServerWake) -> None:
         """Have one server run until it is not needed any more. Raises StoreError."""

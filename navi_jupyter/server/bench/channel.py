@@ -3,7 +3,7 @@
 Either side numbers its frames, keeps them until the other one has confirmed them, and sends them again over the next
 socket. A message is a JSON object: ``frame`` with its number ``n``, and ``received``, the number up to which all has
 come from the other side. One without a frame is sent every :data:`PERIOD` seconds: it confirms, and shows that the
-other side is there. Without a socket for :data:`GRACE` seconds the channel ends for good, on both sides.
+other side is there. ``over`` ends the channel; without a socket for :data:`GRACE` seconds it ends by itself.
 Not responsible for what frames mean (``calls``), or for how sockets are opened. Imports nothing heavy.
 """
 
@@ -112,6 +112,9 @@ class Channel:
         if found["received"] > self._sent:
             raise ValueError("it has received what was not sent")
         self._confirm(found["received"])
+        if found.get("over"):
+            self.end()
+            return
         number, frame = found.get("n"), found.get("frame")
         if frame is None:
             return
@@ -121,15 +124,17 @@ class Channel:
             return  # it came before the socket broke
         self.received = number
         if self.received - self._confirmed >= CONFIRM_AFTER:
-            self._write({})
+            self._confirm_received()
         self._on_frame(frame)
 
     def end(self, reason: str = "the channel is over") -> None:
-        """For good: nothing comes and goes any more."""
+        """For good, on both sides: nothing comes and goes any more."""
         if self.ended:
             return
         self.ended = True
         self._cancel_grace()
+        if self._socket is not None:
+            self._socket.emit(f'{{"received":{self.received},"over":true}}')
         self.detach(self._socket, reason)
         self._kept.clear()
         self._on_end()
@@ -143,16 +148,16 @@ class Channel:
             self._confirmed = self.received
             self._socket.emit(f'{{"n":{number},"received":{self.received},"frame":{text}}}')
 
-    def _write(self, message: Frame) -> None:
+    def _confirm_received(self) -> None:
         if self._socket is not None:
             self._confirmed = self.received
-            self._socket.emit(json.dumps({**message, "received": self.received}))
+            self._socket.emit(f'{{"received":{self.received}}}')
 
     def _tick(self) -> None:
         if asyncio.get_running_loop().time() - self._heard > SILENT:
             self.detach(self._socket, "the other side is silent")
             return
-        self._write({})
+        self._confirm_received()
         self._timer = self._in(PERIOD, self._tick)
 
     def _cancel_grace(self) -> None:

@@ -72,7 +72,7 @@ class ServerLinks:
         self.process_id = ""  # set at the start
         self._processes = processes
         self._serve = serve
-        self._links: dict[Key, OpenLink] = {}
+        self._links: dict[str, dict[str, OpenLink]] = {}  # by user, and by the name of the server
         self._lost: dict[Key, float] = {}  # by when: on the clock ``boot_time``
         self._since = boot_time()
         self._changed = asyncio.Event()  # replaced whenever a link is opened or has ended
@@ -88,9 +88,10 @@ class ServerLinks:
         if not isinstance(has, dict) or not isinstance(attached, list):
             raise InvalidRequest("The first message says which links the server has.", field="hello")
         key = (owner, server[:LONGEST_SERVER])
-        if key not in self._links and len(self.keys_of(owner)) >= MOST_LINKS:
+        of_owner = self._links.get(owner, {})
+        if key[1] not in of_owner and len(of_owner) >= MOST_LINKS:
             raise LimitReached(f"There are links to {MOST_LINKS} servers of this user already.")
-        link, received = self._links.get(key), has.get(self.process_id)
+        link, received = of_owner.get(key[1]), has.get(self.process_id)
         welcome: dict[str, Any] = {"process": self.process_id, "processes": list(self._known)}
         same = link is not None and link.bench_id == bench_id and isinstance(received, int)
         if link is not None and same and self.process_id in attached and link.calls.channel.attached:
@@ -99,8 +100,8 @@ class ServerLinks:
         if link is None or not same:
             if link is not None:
                 link.calls.channel.end("the server was started again")
-            link = self._links[key] = self._new_link(key, bench_id)
-            log.info("bench_linked", owner=owner, server=key[1])
+            link = self._links.setdefault(owner, {})[key[1]] = self._new_link(key, bench_id)
+            log.info("bench_linked", owner=owner, server=key[1], version=str(hello.get("version"))[:50])
         channel = link.calls.channel
         socket.emit(json.dumps({"welcome": welcome | {"resumes": same, "received": channel.received}}))
         channel.attach(socket, received if same and isinstance(received, int) else 0)
@@ -123,25 +124,41 @@ class ServerLinks:
         self._changed = asyncio.Event()
 
     def _forget(self, link: OpenLink) -> None:
-        if self._links.get(link.key) is link:
-            del self._links[link.key]
+        owner, server = link.key
+        if self._link(owner, server) is link:
+            del self._links[owner][server]
+            if not self._links[owner]:
+                del self._links[owner]
+            self._forget_lost()
+            self._lost.pop(link.key, None)  # to the end: the latest
             self._lost[link.key] = boot_time()
-            log.info("bench_lost", owner=link.key[0], server=link.key[1])
+            log.info("bench_lost", owner=owner, server=server)
         self._note_change()
 
     def linked(self, owner: str, server: str = "") -> bool:
         """Whether this process has a link to that server."""
-        return (owner, server) in self._links
+        return self._link(owner, server) is not None
+
+    def _link(self, owner: str, server: str) -> OpenLink | None:
+        return self._links.get(owner, {}).get(server)
+
+    def _all(self) -> Sequence[OpenLink]:
+        return [link for of_owner in self._links.values() for link in of_owner.values()]
 
     def keys_of(self, owner: str) -> Sequence[Key]:
         """The servers of a user to which this process has a link."""
-        return [key for key in self._links if key[0] == owner]
+        return [(owner, server) for server in self._links.get(owner, {})]
 
     def may_come_back(self, owner: str, *, besides: str) -> bool:
         """Whether another server of the user may just be without its link to this process."""
-        now = boot_time()
-        self._lost = {key: at for key, at in self._lost.items() if now - at < COMES_BACK and key not in self._links}
-        return now - self._since < COMES_BACK or any(key[0] == owner and key[1] != besides for key in self._lost)
+        self._forget_lost()
+        lost = (server for of, server in self._lost if of == owner and not self.linked(owner, server))
+        return boot_time() - self._since < COMES_BACK or any(server != besides for server in lost)
+
+    def _forget_lost(self) -> None:
+        """The oldest first: they are as they were lost."""
+        while self._lost and boot_time() - self._lost[first := next(iter(self._lost))] >= COMES_BACK:
+            del self._lost[first]
 
     async def wait(self, owner: str, server: str = "") -> None:
         """Return once there is a link. To be cancelled."""
@@ -150,7 +167,7 @@ class ServerLinks:
 
     async def settled(self, owner: str, server: str = "") -> None:
         """Return once there is no link, or one that has its socket: one that broke has come back, or has ended."""
-        while (link := self._links.get((owner, server))) is not None and not link.calls.channel.attached:
+        while (link := self._link(owner, server)) is not None and not link.calls.channel.attached:
             await self._changed.wait()
 
     async def call(
@@ -164,7 +181,7 @@ class ServerLinks:
         server: str = "",
     ) -> Any:
         """Have the user's server do it. Raises KernelUnavailable without a link, and what the method raises."""
-        link = self._links.get((owner, server))
+        link = self._link(owner, server)
         if link is None:
             raise KernelUnavailable(OFF + " Start it, and try again.")
         if not callbacks:
@@ -203,14 +220,14 @@ class ServerLinks:
         if known == self._known:
             return
         self._known = known
-        calls = [link.calls.call("processes", {"ids": list(known)}) for link in list(self._links.values())]
+        calls = [link.calls.call("processes", {"ids": list(known)}) for link in self._all()]
         await asyncio.gather(*(asyncio.wait_for(each, 5.0) for each in calls), return_exceptions=True)
 
     async def stop(self) -> None:
-        """End all links: the process stops. Servers keep what runs for a moment, for the next one to go on."""
+        """End all links: the process stops, and with it what it has begun in servers."""
         if self._looking is not None:
             self._looking.cancel()
-        for link in list(self._links.values()):
+        for link in self._all():
             link.calls.channel.end("the service is stopping")
 
 

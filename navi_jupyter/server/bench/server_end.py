@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from tornado.websocket import WebSocketClosedError
+
 from ... import __version__
 from ...clock import boot_time, now
 from ...errors import InvalidRequest, NaviError, NotReady, ToolUnavailable
@@ -41,7 +43,7 @@ from ..kernel_caller import KernelCaller
 from ..kernel_scope import KernelScope
 from .call_events import PROGRESS
 from .calls import Calls, EpochFence
-from .channel import GRACE
+from .channel import GRACE, PERIOD
 from .port_codec import ON_OUTPUT, codec_of
 from .recall_watching import RecallWatching
 from .renames import Renames
@@ -54,7 +56,12 @@ if TYPE_CHECKING:
 log = get_logger("bench")
 
 AGAIN_FIRST, AGAIN_MOST = 0.1, 10.0  # seconds until the next attempt to connect; doubled at each that fails
+AGAIN_SOON = 1.0  # seconds, at most, while a link is broken that can still go on
 WELCOME_WITHIN = 10.0  # seconds
+LEASE_EVERY = 1.0  # seconds between two renewals of the lease that kernels see
+LEASE = LEASE_EVERY + PERIOD + GRACE
+"""Seconds from a message of the service until kernels end its code by themselves, should this process stand still: none
+may come for a period, and then a link may be away for the grace."""
 SPREAD = 8  # attempts in a row that reach a process which has a link, until it is tried less often
 
 
@@ -108,6 +115,7 @@ class Bench:
         self._id = secrets.token_hex(8)
         self._server = os.environ.get("JUPYTERHUB_SERVER_NAME", "")
         self._fence = EpochFence()
+        self._renew_at = 0.0  # by ``boot_time``
         self._links: dict[str, Calls] = {}  # by process of the service
         self._processes: set[str] = set()  # of the service, as far as is known
         self._changed = asyncio.Event()
@@ -171,7 +179,7 @@ class Bench:
                 in_vain = 0 if found_new else in_vain + 1
                 if in_vain >= SPREAD:  # an address that leads to the same process again and again
                     pause = AGAIN_MOST
-            except (NaviError, OSError, ValueError, TimeoutError) as error:
+            except (NaviError, OSError, ValueError, TimeoutError, WebSocketClosedError) as error:
                 log.info("bench_not_connected", error=str(error)[:200])
                 pause = min(2 * pause, AGAIN_MOST)
             except Exception:  # the task is not awaited: it is its own supervisor
@@ -183,8 +191,9 @@ class Bench:
             if self._complete:
                 await self._changed.wait()
                 pause, in_vain = AGAIN_FIRST, 0
+            most = AGAIN_SOON if len(self._attached()) < len(self._links) else AGAIN_MOST
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311
+                async with asyncio.timeout(min(pause, most) * random.uniform(0.5, 1.0)):  # noqa: S311
                     await self._changed.wait()
 
     @property
@@ -259,14 +268,18 @@ class Bench:
     async def _read(self, calls: Calls, socket: _Socket) -> None:
         try:
             while (message := await socket.connection.read_message()) is not None:
-                # For as long a kernel may go on with what it was sent: it reads this file when this process is stopped.
-                self.workspace.lease_file.write(boot_time() + GRACE)
+                self._renew_lease()
                 calls.channel.take(socket, message if isinstance(message, str) else message.decode())
         except ValueError as error:
             log.warning("bench_message_refused", error=str(error)[:200])
         finally:
             calls.channel.detach(socket)
             self._changed.set()
+
+    def _renew_lease(self) -> None:
+        if (at := boot_time()) >= self._renew_at:  # not with each message: it is a file
+            self._renew_at = at + LEASE_EVERY
+            self.workspace.lease_file.write(at + LEASE)
 
     # --- what the service calls ----------------------------------------------------------------------------------
 
