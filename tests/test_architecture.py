@@ -227,7 +227,6 @@ PROTOCOLS = {
     "navi_jupyter/store/blobs.py: Blobs": "files, rows of a database, and objects of S3",
     "navi_jupyter/store/statements.py: Row": "of both engines",
     "navi_jupyter/store/statements.py: Changed": "of both engines",
-    "navi_jupyter/store/statements.py: BulkConnection": "PostgreSQL's, and none",
     "navi_jupyter/store/statements.py: SqlConnection": "a connection of each engine, and SQLite's in its thread",
     "navi_jupyter/notifications/apprise_sender.py: MessageSender": "AppriseSender, and the tests' sender",
     "navi_jupyter/server/services.py: RecallWatcher": "the watcher of this server, those of users' servers",

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar
 
 from ..input.json_input import well_formed
 from .served_owners import EVERY_OWNER, ServedOwners
@@ -21,6 +21,10 @@ POWERS_OF_TWO = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 """Rows of one statement: it stays well below SQLite's limit of 32766 parameters."""
 T = TypeVar("T")
 Parameters = Sequence[object] | Mapping[str, object]  # of a statement: for its ``?``, or by their names
+
+
+ChangeMany = Callable[[str, Sequence[Sequence[object]]], Awaitable[int]]
+"""A method ``change_many`` of a connection that takes any number of rows in one statement."""
 
 
 class Row(Protocol):
@@ -48,13 +52,6 @@ class SqlConnection(Protocol):
     async def execute_fetchall(self, sql: str, parameters: Any = (), /) -> Iterable[Any]: ...
 
     async def executemany(self, sql: str, rows: Any, /) -> Changed: ...
-
-
-@runtime_checkable
-class BulkConnection(Protocol):
-    """A connection that takes any number of rows in one statement."""
-
-    async def change_many(self, sql: str, rows: Sequence[Sequence[object]], /) -> int: ...
 
 
 class Statements:
@@ -85,8 +82,10 @@ class Statements:
         loop that is the difference between milliseconds and seconds. ``sizes``: of the rows of one statement, the
         largest first; few, so that few statements are ever prepared.
         """
-        if isinstance(self.db, BulkConnection):
-            return await self.db.change_many(sql, rows) if rows else 0
+        # By name: ``isinstance`` of a protocol costs more than the statement.
+        at_once: ChangeMany | None = getattr(self.db, "change_many", None)
+        if at_once is not None:
+            return await at_once(sql, rows) if rows else 0
         changed = low = 0
         while low < len(rows):
             size = next(size for size in sizes if size <= len(rows) - low)

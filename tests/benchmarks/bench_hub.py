@@ -2,13 +2,14 @@
 
     python tests/benchmarks/bench_hub.py [--users 10000] [--seconds 60]
 
+Goals: at most five statements a second and 1 % of a core for each replica.
+
 Starts a private PostgreSQL from the installed programs. Prints for each replica the statements a second, as PostgreSQL
 has counted its transactions (one for each read), and the share of a core that its process has used.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import secrets
@@ -35,6 +36,7 @@ from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.settings import Settings
 from navi_jupyter.store.engines import open_database
 from navi_jupyter.store.postgres import connection as pg
+from tests.benchmarks.measuring import Figures, arguments
 from tests.support.postgres import MISSING, PrivatePostgres, find_programs
 from tests.support.server import ROOT, free_port
 
@@ -118,7 +120,7 @@ def ready(port: int) -> bool:
     return False
 
 
-def measure(url: str, seconds: float, folder: Path) -> None:
+def measure(url: str, seconds: float, folder: Path, figures: Figures) -> None:
     replicas = [replica(url, folder) for _ in range(2)]
     try:
         while not all(ready(port) for _, port in replicas):
@@ -131,10 +133,11 @@ def measure(url: str, seconds: float, folder: Path) -> None:
         took = time.monotonic() - began
         spent = [sum(each.cpu_times()[:2]) - was for each, was in zip(processes, used, strict=True)]
         counted = transactions(url) - before
-        print(f"transactions a second for each replica: {counted / took / len(replicas):.2f} (goal 5)")
+        figures.add("hub at rest: transactions of each replica, 1/s", counted / took / len(replicas))
         for number, cpu in enumerate(spent, start=1):
             memory = processes[number - 1].memory_info().rss / 2**20
-            print(f"replica {number}: {100 * cpu / took:.2f} % of a core (goal 1), {memory:.0f} MB")
+            figures.add(f"hub at rest: replica {number}, % of a core", 100 * cpu / took)
+            figures.add(f"hub at rest: replica {number}, MB", memory)
     finally:
         for process, _ in replicas:
             process.kill()
@@ -142,10 +145,11 @@ def measure(url: str, seconds: float, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--users", type=int, default=10_000)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, help="60; in the short form 15")
     given = parser.parse_args()
+    figures = Figures()
     programs = find_programs()
     if programs is None:
         sys.exit(f"needs {MISSING}")
@@ -153,9 +157,10 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             asyncio.run(populate(server.url(), given.users))
-            measure(server.url(), given.seconds, Path(folder))
+            measure(server.url(), given.seconds or (15.0 if given.quick else 60.0), Path(folder), figures)
     finally:
         server.remove()
+    figures.write(given.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ own: not servers, but each sends and answers what a server's end does at rest, a
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -19,46 +18,13 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from navi_jupyter.server.bench.calls import Calls
-from navi_jupyter.server.bench.server_end import _Socket
 from navi_jupyter.server.hub_proxy.service import HubService
 from tests.benchmarks.measuring import Figures, arguments
 from tests.support.hub import Hub
+from tests.support.raw_link import RawLink
 
 AT_ONCE = 20  # links that are opened at the same time
 SETTLE = 5.0  # seconds before anything is measured
-
-
-class RawLink:
-    """One link, without a server behind it."""
-
-    def __init__(self, service: HubService, name: str) -> None:
-        self._service, self._name = service, name
-        self.calls: Calls | None = None
-
-    async def open(self) -> float:
-        """Seconds that it took."""
-        began = time.perf_counter()
-        connection = await self._service.socket("/navi/api/bench", {})
-        if connection is None:
-            raise RuntimeError("the service refuses a link")
-        hello = {"bench": self._name, "server": "", "version": "0", "received": {}, "attached": []}
-        await connection.write_message(json.dumps({"hello": hello}))
-        welcome = json.loads(await connection.read_message() or "{}")["welcome"]
-        took = time.perf_counter() - began
-        self.calls = Calls(self._name, self._serve)
-        socket = _Socket(connection)
-        self.calls.channel.attach(socket, int(welcome.get("received") or 0))
-        self._reading = asyncio.create_task(self._read(socket))
-        return took
-
-    async def _serve(self, *_: object) -> None:
-        """Nothing is asked but which processes there are."""
-
-    async def _read(self, socket: _Socket) -> None:
-        assert self.calls is not None
-        while (message := await socket.connection.read_message()) is not None:
-            self.calls.channel.take(socket, message if isinstance(message, str) else message.decode())
 
 
 async def measured(process: psutil.Process, seconds: float) -> tuple[float, float]:

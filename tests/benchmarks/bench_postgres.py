@@ -7,7 +7,6 @@ Without a URL it starts a private PostgreSQL from the installed programs, with `
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import secrets
@@ -38,6 +37,7 @@ from navi_jupyter.store.database import Database
 from navi_jupyter.store.postgres import connection as pg
 from navi_jupyter.store.postgres.store import PostgresStore
 from navi_jupyter.store.sqlite.store import SqliteStore
+from tests.benchmarks.measuring import Figures, arguments
 from tests.support.postgres import MISSING, PrivatePostgres, find_programs
 
 Open = Callable[[], Any]
@@ -109,44 +109,53 @@ async def accepted(store: Database, count: int = 600, at_once: int = 30) -> dict
         began = time.perf_counter()
         await asyncio.gather(*(client() for _ in range(at_once)))
         took = time.perf_counter() - began
-    return {"prompts accepted per s": count / took, "a lone prompt, ms": statistics.median(lone) * 1e3}
+    return {"prompts accepted, 1/s": count / took, "a lone prompt, ms": statistics.median(lone) * 1e3}
 
 
 async def logged(store: Database, rows: int = 20_000) -> dict[str, float]:
     """Rows of logs per second: batches of 40 events for 20 sessions each, as runs that stream write them."""
-    at = now()
     ids = [f"s_{n}" for n in range(20)]
-    for one in ids:
-        session = Session(id=one, owner="o", title="t", profile="p", model="m", created_at=at, updated_at=at)
-        await store.write(lambda tx, session=session: tx.add_session(session))
+    await add_sessions(store, ids)
     drafts = [draft(n) for n in range(40)]
     began = time.perf_counter()
     for _ in range(rows // (len(ids) * len(drafts))):
         await store.write(lambda tx: tx.append_all(dict.fromkeys(ids, drafts)))
-    return {"rows of logs per s": rows / (time.perf_counter() - began)}
+    return {"rows of logs, 1/s": rows / (time.perf_counter() - began)}
+
+
+async def add_sessions(store: Database, ids: list[str]) -> None:
+    at = now()
+
+    async def unit(tx: Any) -> None:
+        for one in ids:
+            await tx.add_session(
+                Session(id=one, owner="o", title="t", profile="p", model="m", created_at=at, updated_at=at)
+            )
+
+    await store.write(unit)
+
+
+async def add_due_recalls(store: Database, due: datetime, count: int) -> None:
+    """Recalls that are due once, each of its own session."""
+    at = now()
+    for low in range(0, count, 500):
+        numbers = range(low, min(low + 500, count))
+        await add_sessions(store, [f"s_r{n}" for n in numbers])
+        recalls = [
+            Recall(
+                id=ordered_id("rec"), session_id=f"s_r{n}", title="t", message="look", schedule=Once(at=due),
+                policy={}, status="pending", next_at=due, created_at=at,
+            )
+            for n in numbers
+        ]  # fmt: skip
+        states = [RecallState(recall=recall, owner="o", due_at=due) for recall in recalls]
+        await store.write(lambda tx, states=states: tx.add_recalls(states))
 
 
 async def fired(store: Database, count: int) -> dict[str, float]:
     """Recalls due at once, each of its own session: planned, claimed and delivered to sessions that take no time."""
-    at = now()
     due = (now() + timedelta(seconds=4 + count / 1_500)).replace(microsecond=0)
-    for low in range(0, count, 500):
-
-        async def unit(tx: Any, low: int = low) -> None:
-            for n in range(low, min(low + 500, count)):
-                await tx.add_session(
-                    Session(id=f"s_r{n}", owner="o", title="t", profile="p", model="m", created_at=at, updated_at=at)
-                )
-            recalls = [
-                Recall(
-                    id=ordered_id("rec"), session_id=f"s_r{n}", title="t", message="look", schedule=Once(at=due),
-                    policy={}, status="pending", next_at=due, created_at=at,
-                )
-                for n in range(low, min(low + 500, count))
-            ]  # fmt: skip
-            await tx.add_recalls([RecallState(recall=recall, owner="o", due_at=due) for recall in recalls])
-
-        await store.write(unit)
+    await add_due_recalls(store, due, count)
     delivered: list[datetime] = []
 
     async def submit(_session_id: str, command: Any, **_: Any) -> Acceptance:
@@ -159,7 +168,7 @@ async def fired(store: Database, count: int) -> dict[str, float]:
     late = sorted((each - due).total_seconds() for each in delivered)
     return {
         f"{count} due at once: p99 late, ms": late[int(len(late) * 0.99)] * 1e3,
-        f"{count} due at once: per s": count / max(late[-1], 1e-3),
+        f"{count} due at once, 1/s": count / max(late[-1], 1e-3),
     }
 
 
@@ -216,7 +225,7 @@ async def measured(open_store: Callable[[], Any], parts: list[str]) -> dict[str,
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--url")
     parser.add_argument("--parts", nargs="*", default=["prompts", "rows", "recalls", "recalls10k", "follow"])
@@ -227,13 +236,16 @@ async def main() -> None:
     server = None if given.url else PrivatePostgres(programs or Path(), durable=True)
     base = given.url or (server.url() if server else "")
     try:
-        await report(base, given.rounds, given.parts)
+        figures = await report(base, 1 if given.quick else given.rounds, given.parts)
     finally:
         if server is not None:
             server.remove()
+    figures.write(given.json)
 
 
-async def report(base: str, rounds: int, parts: list[str]) -> None:
+async def report(base: str, rounds: int, parts: list[str]) -> Figures:
+    figures = Figures()
+
     def new_url() -> str:
         return f"{base}{'&' if '?' in base else '?'}search_path=b_{secrets.token_hex(6)}"
 
@@ -256,11 +268,10 @@ async def report(base: str, rounds: int, parts: list[str]) -> None:
                 results["PostgreSQL"].setdefault(what, []).append(value)
             await one.close()
             await other.close()
-    print(f"{'':42} {'SQLite':>10} {'PostgreSQL':>11} {'ratio':>6}")
     for what, values in results["PostgreSQL"].items():
-        ours = statistics.median(values)
-        theirs = statistics.median(results["SQLite"].get(what) or [0.0])
-        print(f"{what:42} {theirs:10.1f} {ours:11.1f} {ours / theirs if theirs else 0:6.2f}")
+        figures.add(f"PostgreSQL: {what}", statistics.median(values))
+        if theirs := results["SQLite"].get(what):
+            figures.add(f"SQLite: {what}", statistics.median(theirs))
     if "prompts" in parts:
         store = await PostgresStore.open(new_url())
         async with orchestrated(store, 2) as (conductor, ids):
@@ -269,8 +280,10 @@ async def report(base: str, rounds: int, parts: list[str]) -> None:
             with statements() as seen:
                 await conductor.submit(ids[1], Prompt(text="counted"), user_id="o")
             words = [sql.split("(")[0][:60] for sql in seen]
-            print(f"statements of a prompt: {len(seen)}", *words, sep="\n  ")
+            print(*words, sep="\n")
+            figures.add("PostgreSQL: a prompt, statements", len(seen))
         await store.close()
+    return figures
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def test_an_image_that_a_cell_shows_goes_along(world: World, kernel: NotebookKer
     sid = new_session(world.service, kernel_id=kernel.id)
     pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
     shows = f"display(Image(base64.b64decode('{pixel}')))"
-    code = f"import base64, time\nfrom IPython.display import Image, display\ntime.sleep(1)\n{shows}"
+    code = f"import base64, time\nfrom IPython.display import Image, display\ntime.sleep(3)\n{shows}"  # watched by then
     kernel.client.execute(code)
     recall = world.recall(sid, "cell_done")
     world.fired(recall)

@@ -59,5 +59,6 @@ class QuickSpawner(Spawner):  # type: ignore[misc]  # JupyterHub has no types
 
     def _note(self, event: str) -> None:
         line: dict[str, Any] = {"event": event, "user": self.user.name, "server": self.name, "at": time.time()}
+        line["token"] = self.api_token  # of the server: a test may open its link
         with Path(os.environ["NAVI_TEST_SPAWNS"]).open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -21,6 +21,7 @@ class SpawnEvent:
     user: str
     server: str
     at: float
+    token: str = ""
 
 
 class SpawnFile:

@@ -122,7 +122,7 @@ class _Paused:
 
         return call
 
-    async def change_many(self, sql: str, rows: Any) -> Any:  # found by its name (``BulkConnection``)
+    async def change_many(self, sql: str, rows: Any) -> Any:  # found by its name (``ChangeMany``)
         await self._pause.before_statement()
         return await self._connection.change_many(sql, rows)
 
