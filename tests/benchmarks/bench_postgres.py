@@ -91,6 +91,19 @@ async def orchestrated(store: Database, sessions: int) -> AsyncIterator[tuple[Or
         await conductor.stop()
 
 
+async def submit_all(conductor: Orchestrator, ids: list[str], count: int, at_once: int) -> float:
+    """Prompts of so many clients at a time, to the sessions in turn: the seconds that all take."""
+    todo = iter(range(count))
+
+    async def client() -> None:
+        for n in todo:
+            await conductor.submit(ids[n % len(ids)], Prompt(text=f"prompt {n}"), user_id="o")
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(at_once)))
+    return time.perf_counter() - began
+
+
 async def accepted(store: Database, count: int = 600, at_once: int = 30) -> dict[str, float]:
     """Prompts per second, of many clients at once; and how long one alone waits."""
     async with orchestrated(store, 60) as (conductor, ids):
@@ -100,15 +113,7 @@ async def accepted(store: Database, count: int = 600, at_once: int = 30) -> dict
             began = time.perf_counter()
             await conductor.submit(ids[n], Prompt(text="alone"), user_id="o")
             lone.append(time.perf_counter() - began)
-        todo = iter(range(count))
-
-        async def client() -> None:
-            for n in todo:
-                await conductor.submit(ids[n % len(ids)], Prompt(text=f"prompt {n}"), user_id="o")
-
-        began = time.perf_counter()
-        await asyncio.gather(*(client() for _ in range(at_once)))
-        took = time.perf_counter() - began
+        took = await submit_all(conductor, ids, count, at_once)
     return {"prompts accepted, 1/s": count / took, "a lone prompt, ms": statistics.median(lone) * 1e3}
 
 

@@ -32,7 +32,7 @@ from navi_jupyter.commands import Acceptance, Prompt
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.store.postgres.signal import Signal
 from navi_jupyter.store.postgres.store import PostgresStore
-from tests.benchmarks.bench_postgres import add_due_recalls, add_sessions, draft, orchestrated
+from tests.benchmarks.bench_postgres import add_due_recalls, add_sessions, draft, orchestrated, submit_all
 from tests.benchmarks.measuring import Figures, arguments, percentile
 from tests.support.postgres import MISSING, PrivatePostgres, find_programs
 from tests.support.slow_network import slow_network
@@ -98,15 +98,9 @@ async def do_prompts(store: PostgresStore, count: int, at_once: int) -> list[flo
     async with orchestrated(store, 60) as (orchestrator, ids):
         for sid in ids:
             await orchestrator.submit(sid, Prompt(text="first"), user_id="o")
-        todo = iter(range(count))
-
-        async def client() -> None:
-            for n in todo:
-                await orchestrator.submit(ids[n % len(ids)], Prompt(text=f"prompt {n}"), user_id="o")
-
         began = time.monotonic()
-        await asyncio.gather(*(client() for _ in range(at_once)))
-        return [began, time.monotonic()]
+        took = await submit_all(orchestrator, ids, count, at_once)
+        return [began, began + took]
 
 
 async def do_rows(store: PostgresStore, ids: list[str], rows: int) -> list[float]:

@@ -3,9 +3,10 @@ hold of it (N1 to N4): exactly the ends that people are told of are told, each t
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from navi_jupyter.model.recalls import Firing, FiringStatus, Recall
@@ -135,14 +136,16 @@ async def check_told(
     messages: Messages, store: Database, recall: Recall, rows: Sequence[Firing], require: Require, *, edited: bool
 ) -> None:
     """N1 to N3, when nothing is open any more."""
-    outages: defaultdict[datetime | None, list[Firing]] = defaultdict(list)
     for row in rows:
         told = is_told(recall, row)
-        if told is None:
-            outages[row.ended_at].append(row)
+        if told is not None:
+            reason = f"N1: {row.id} is {row.status} ({row.reason}), told: {row.delivery}"
+            require((row.delivery != "none") == told, reason)
+    # In the order in which they were made: a clock that was set back comes to the same time in another outage.
+    for _, at_once in groupby(sorted(rows, key=lambda row: row.id), key=lambda row: row.ended_at):
+        missed = [row for row in at_once if is_told(recall, row) is None]
+        if not missed:
             continue
-        require((row.delivery != "none") == told, f"N1: {row.id} is {row.status} ({row.reason}), told: {row.delivery}")
-    for missed in outages.values():
         last = max(missed, key=lambda row: row.slot)
         told_rows = [row for row in missed if row.delivery != "none"]
         # Edited after the clock was set back the last one may be in the ledger already: it is not missed again.
